@@ -1,0 +1,55 @@
+"""Every limit of a node, with its number. All are configurable; none is infinite."""
+
+from __future__ import annotations
+
+import msgspec
+
+from setpoint.core.errors import InvalidConfiguration
+
+MIB = 1 << 20
+
+
+class Limits(msgspec.Struct, frozen=True):
+    """What a node accepts before it says no, and how long it waits before it gives up."""
+
+    body_limit_bytes: int = 64 * MIB
+    """Largest request body; Triton's default."""
+    header_limit_bytes: int = 32 * 1024
+    """Request line and headers together."""
+    json_depth_limit: int = 64
+    """Deepest nesting of a JSON body. (The JSON library's own stack guard lies far above.)"""
+    element_limit: int = 16 * MIB
+    """Most elements in one tensor, whatever its declared shape."""
+    rank_limit: int = 16
+    """Most axes of one tensor."""
+    tensor_limit: int = 256
+    """Most input tensors of one request."""
+    connection_limit: int = 4096
+    """Open connections; one more is answered 503 and closed."""
+    pipeline_limit: int = 64
+    """Requests one connection may have in flight; more are left in the socket until some are answered."""
+    header_timeout_s: float = 10.0
+    """From the first byte of a request to the end of its headers."""
+    body_timeout_s: float = 30.0
+    """From the end of the headers to the end of the body."""
+    idle_timeout_s: float = 75.0
+    """A kept-alive connection without a request."""
+    write_timeout_s: float = 30.0
+    """A client that does not read its answer."""
+    queue_limit_rows: int = 4096
+    """Rows waiting for one model; more are refused."""
+    request_timeout_s: float = 60.0
+    """A request older than this is answered 504 instead of being computed."""
+    run_timeout_s: float = 60.0
+    """A worker that holds one batch longer than this is killed and replaced."""
+    load_timeout_s: float = 300.0
+    """A worker that is not ready by then is killed."""
+    drain_timeout_s: float = 30.0
+    """How long shutting down waits for accepted requests."""
+    arena_limit_bytes: int = 1024 * MIB
+    """Shared memory of one worker, per direction; a batch that needs more is answered as too large."""
+
+    def __post_init__(self) -> None:
+        for field in self.__struct_fields__:
+            if getattr(self, field) <= 0:
+                raise InvalidConfiguration(f"limit {field} must be above 0, got {getattr(self, field)}")

@@ -1,0 +1,147 @@
+"""Model manifest: everything about a bundle but the bytes of its files.
+
+A manifest holds no name, version or time: two packings of the same input give the same manifest, so the same digest.
+Names and versions are the registry's.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from setpoint.core.errors import InvalidConfiguration
+from setpoint.core.signature import Signature
+
+SCHEMA_VERSION = 1
+
+
+class Variant(msgspec.Struct, frozen=True):
+    """One runnable form of a bundle.
+
+    Attributes:
+        name: unique in the bundle; the form that was packed is called ``fp32`` or by its own precision.
+        engine: which engine runs it: ``onnxruntime`` or ``python``.
+        artifact: path in the bundle of the file the engine loads (``model.onnx``, ``model.py``).
+        entry: what to take from the artifact: the class name for ``python``; empty otherwise.
+        precision: of the weights, such as ``fp32`` or ``int8``.
+    """
+
+    name: str
+    engine: str
+    artifact: str
+    entry: str = ""
+    precision: str = "fp32"
+
+
+class Parameter(msgspec.Struct, frozen=True):
+    """One argument of an endpoint, as JSON callers see it.
+
+    Attributes:
+        name: the key in the request's JSON object.
+        schema: JSON Schema (draft 2020-12) of the value; of the whole list where the endpoint is batched.
+        required: False when the argument has a default.
+    """
+
+    name: str
+    schema: dict[str, Any]
+    required: bool = True
+
+
+class Endpoint(msgspec.Struct, frozen=True):
+    """One thing a model can be asked to do, called at ``POST /models/NAME/ENDPOINT``.
+
+    Attributes:
+        name: last part of the route.
+        parameters: what the JSON object holds.
+        result: JSON Schema of the answer; of one event where it streams.
+        batch_rows: 0 when each request runs alone; else every argument is a list with one element per row, rows of
+            several requests run together, and at most this many rows run at once.
+        streams: the answer is a sequence of server-sent events.
+        body: ``json``; or ``bytes`` when the single argument may also be sent as the raw request body.
+        signature: the endpoint as tensors, where tensors suffice; V2 clients can call it then.
+        summary: one line for the documentation.
+    """
+
+    name: str
+    parameters: tuple[Parameter, ...]
+    result: dict[str, Any]
+    batch_rows: int = 0
+    streams: bool = False
+    body: str = "json"
+    signature: Signature | None = None
+    summary: str = ""
+
+
+class Lineage(msgspec.Struct, frozen=True):
+    """Where a bundle came from.
+
+    Attributes:
+        format: which format recognised the source: ``onnx``, ``sklearn``, ``python``.
+        source_digest: sha256 of the file or folder that was packed.
+        tools: versions of what converted it, such as ``{"skl2onnx": "1.20.0"}``.
+        checks: what was compared and how close it came, in words.
+    """
+
+    format: str
+    source_digest: str
+    tools: dict[str, str] = {}
+    checks: tuple[str, ...] = ()
+
+
+class ModelManifest(msgspec.Struct, frozen=True):
+    """A bundle's description; stored as ``setpoint.json`` beside its files.
+
+    Attributes:
+        endpoints: what can be asked; the first one with a signature is the one V2 clients reach.
+        variants: runnable forms, the most accurate first.
+        lineage: where it came from.
+        schemas: JSON Schema definitions that endpoints refer to as ``#/components/schemas/NAME``.
+        schema_version: of this record.
+    """
+
+    endpoints: tuple[Endpoint, ...]
+    variants: tuple[Variant, ...]
+    lineage: Lineage
+    schemas: dict[str, Any] = {}
+    schema_version: int = SCHEMA_VERSION
+
+    def __post_init__(self) -> None:
+        if not self.variants or not self.endpoints:
+            raise InvalidConfiguration("a manifest needs at least one variant and one endpoint")
+
+    @property
+    def signature(self) -> Signature | None:
+        """The signature V2 clients see, or None when no endpoint can be said in tensors."""
+        endpoint = self.tensor_endpoint
+        return endpoint.signature if endpoint else None
+
+    @property
+    def tensor_endpoint(self) -> Endpoint | None:
+        """The endpoint that V2 inference calls."""
+        return next((endpoint for endpoint in self.endpoints if endpoint.signature is not None), None)
+
+    def endpoint(self, name: str) -> Endpoint | None:
+        """The endpoint of that name, or None."""
+        return next((endpoint for endpoint in self.endpoints if endpoint.name == name), None)
+
+    def to_json(self) -> bytes:
+        """Canonical JSON: equal manifests give equal bytes."""
+        return msgspec.json.encode(self, order="deterministic")
+
+    @classmethod
+    def from_json(cls, text: bytes) -> ModelManifest:
+        """Read ``to_json``'s bytes.
+
+        Raises:
+            InvalidConfiguration: not a manifest, or of a later schema version.
+        """
+        try:
+            manifest = msgspec.json.decode(text, type=cls)
+        except msgspec.MsgspecError as error:
+            raise InvalidConfiguration(f"not a Setpoint manifest: {error}") from error
+        if manifest.schema_version != SCHEMA_VERSION:
+            raise InvalidConfiguration(
+                f"manifest has schema version {manifest.schema_version}, this Setpoint reads {SCHEMA_VERSION}"
+            )
+        return manifest
