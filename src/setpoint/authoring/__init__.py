@@ -1,0 +1,37 @@
+"""What a user writes: a typed Python class that becomes a service. Exported as ``import setpoint as sp``."""
+
+from setpoint.authoring.codec import ENCODER, decoder
+from setpoint.authoring.columns import Column
+from setpoint.authoring.contract import REQUIRED, Argument, Contract, TensorContract, contracts, describe
+from setpoint.authoring.files import BundleFile, ModelFile, Uses, declared_files, file, uses
+from setpoint.authoring.invalid_input import InvalidInput
+from setpoint.authoring.media import Audio, Image, require_pillow
+from setpoint.authoring.model import Context, Model, endpoint, model_from_function
+from setpoint.authoring.tensor import Tensor
+
+__all__ = [
+    "ENCODER",
+    "REQUIRED",
+    "Argument",
+    "Audio",
+    "BundleFile",
+    "Column",
+    "Context",
+    "Contract",
+    "Image",
+    "InvalidInput",
+    "Model",
+    "ModelFile",
+    "Tensor",
+    "TensorContract",
+    "Uses",
+    "contracts",
+    "declared_files",
+    "decoder",
+    "describe",
+    "endpoint",
+    "file",
+    "model_from_function",
+    "require_pillow",
+    "uses",
+]
