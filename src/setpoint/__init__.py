@@ -1,3 +1,57 @@
 """Setpoint: give it a trained model and an objective; it measures, deploys and holds the objective."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from setpoint.authoring import (
+        Audio,
+        Context,
+        Image,
+        InvalidInput,
+        Model,
+        Tensor,
+        endpoint,
+        file,
+        model_from_function,
+        uses,
+    )
+
 __version__ = "0.1.0"
+
+# Loaded when first asked for: `setpoint --help` and the node import this package and need no numpy.
+_PLACES = {
+    "Audio": "setpoint.authoring",
+    "Context": "setpoint.authoring",
+    "Image": "setpoint.authoring",
+    "InvalidInput": "setpoint.authoring",
+    "Model": "setpoint.authoring",
+    "Tensor": "setpoint.authoring",
+    "endpoint": "setpoint.authoring",
+    "file": "setpoint.authoring",
+    "model_from_function": "setpoint.authoring",
+    "uses": "setpoint.authoring",
+}
+
+__all__ = [
+    "Audio",
+    "Context",
+    "Image",
+    "InvalidInput",
+    "Model",
+    "Tensor",
+    "__version__",
+    "endpoint",
+    "file",
+    "model_from_function",
+    "uses",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _PLACES:
+        raise AttributeError(f"module 'setpoint' has no attribute {name!r}")
+    import importlib
+
+    return getattr(importlib.import_module(_PLACES[name]), name)
