@@ -95,6 +95,11 @@ def cosines(left: Vectors, right: Vectors) -> npt.NDArray[np.float64]:
     return products / (np.linalg.norm(left, axis=1) * np.linalg.norm(right, axis=1))
 
 
+def disagreeing(likeness: npt.NDArray[np.float64]) -> list[int]:
+    """The rows whose vectors are not alike enough; NaN is not."""
+    return np.flatnonzero(~(likeness > LEAST_COSINE)).tolist()
+
+
 def main() -> int:
     """Exit code 0 when every vector agrees, else 1."""
     parser = argparse.ArgumentParser(description="Serve sentence embeddings; check them against the reference.")
@@ -105,10 +110,10 @@ def main() -> int:
     model = prepare(BUILD / "minilm")
     likeness = cosines(served_vectors(model, texts), reference_vectors(texts))
     print(f"compared  least cosine {likeness.min():.7f}, wanted above {LEAST_COSINE}")
-    wrong = np.flatnonzero(~(likeness > LEAST_COSINE))
+    wrong = disagreeing(likeness)
     for row in wrong[:10]:
         print(f"  {likeness[row]:.5f}  {texts[row][:90]!r}")
-    return 1 if wrong.size else 0
+    return 1 if wrong else 0
 
 
 if __name__ == "__main__":
