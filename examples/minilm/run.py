@@ -91,13 +91,14 @@ def served_vectors(model: Path, texts: list[str]) -> Vectors:
 
 def cosines(left: Vectors, right: Vectors) -> npt.NDArray[np.float64]:
     """Row by row; rows of neither need have length 1."""
-    products: npt.NDArray[np.float64] = (left * right).sum(axis=1)
-    return products / (np.linalg.norm(left, axis=1) * np.linalg.norm(right, axis=1))
+    lengths = np.linalg.norm(left, axis=1) * np.linalg.norm(right, axis=1)
+    cosine: npt.NDArray[np.float64] = (left * right).sum(axis=1) / lengths
+    return cosine
 
 
 def disagreeing(likeness: npt.NDArray[np.float64]) -> list[int]:
     """The rows whose vectors are not alike enough; NaN is not."""
-    return np.flatnonzero(~(likeness > LEAST_COSINE)).tolist()
+    return [row for row, cosine in enumerate(likeness) if not cosine > LEAST_COSINE]
 
 
 def main() -> int:

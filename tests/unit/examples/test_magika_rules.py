@@ -24,9 +24,9 @@ SETTINGS = Settings(
     min_file_size_for_dl=3,
     use_inputs_at_offsets=False,
     medium_confidence_threshold=0.5,
-    target_labels_space=["python", "markdown", "zip", "randomtxt"],
+    target_labels_space=["python", "markdown", "zip", "oldmarkdown"],
     thresholds={"markdown": 0.75},
-    overwrite_map={"randomtxt": "txt"},
+    overwrite_map={"oldmarkdown": "markdown"},
 )
 TYPES = {
     "python": ContentType(is_text=True),
@@ -37,7 +37,7 @@ TYPES = {
 
 # White space, text, half characters and binary, in lengths around every boundary.
 PIECES = st.sampled_from([b" ", b"\n", b"\t\x0b\x0c", b"a", b"import os\n", "é".encode(), b"\xc3", b"\xff", b"\0"])
-CONTENTS = st.lists(st.tuples(PIECES, st.integers(1, 40)), max_size=6).map(
+CONTENTS = st.lists(st.tuples(PIECES, st.integers(1, 4) | st.integers(1, 40)), max_size=6).map(
     lambda parts: b"".join(piece * times for piece, times in parts)
 )
 
@@ -101,5 +101,5 @@ def test_a_weak_guess_becomes_txt_or_unknown() -> None:
     assert label_from_score("zip", 0.5, SETTINGS, TYPES) == "zip"
 
 
-def test_a_label_that_is_only_the_networks_own_is_renamed() -> None:
-    assert label_from_score("randomtxt", 0.9, SETTINGS, TYPES) == "txt"
+def test_a_label_that_is_only_the_networks_own_is_renamed_and_keeps_its_own_threshold() -> None:
+    assert label_from_score("oldmarkdown", 0.6, SETTINGS, TYPES) == "markdown"
