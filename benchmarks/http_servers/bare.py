@@ -33,6 +33,7 @@ SWEEP_S = 1.0
 
 REASONS = {200: b"OK", 400: b"Bad Request", 408: b"Request Timeout", 413: b"Content Too Large"}
 REASONS |= {431: b"Request Header Fields Too Large"}
+HEAD = b"HTTP/1.1 %d %b\r\ncontent-type: application/json\r\ndate: %b\r\ncontent-length: %d\r\n%b\r\n"
 
 
 class Refusal(Exception):
@@ -81,14 +82,8 @@ class Exchange:
     def respond(self, status: int, payload: bytes) -> None:
         """Give the answer, now or later, from any callback of the loop."""
         self.keep_alive = self.keep_alive and not self.connection.server.draining
-        self.response = b"HTTP/1.1 %d %b\r\ncontent-type: application/json\r\ndate: %b\r\ncontent-length: %d\r\n%b\r\n%b" % (
-            status,
-            REASONS[status],
-            self.connection.server.date,
-            len(payload),
-            b"" if self.keep_alive else b"connection: close\r\n",
-            payload,
-        )
+        close = b"" if self.keep_alive else b"connection: close\r\n"
+        self.response = HEAD % (status, REASONS[status], self.connection.server.date, len(payload), close) + payload
         self.connection.flush()
 
 
@@ -165,6 +160,7 @@ class Connection(asyncio.Protocol):
         exchange = Exchange(self, self.parser.should_keep_alive())
         self.pending.append(exchange)
         body = self.chunks[0] if len(self.chunks) == 1 else b"".join(self.chunks)
+        self.chunks = []  # an idle connection keeps no body alive
         try:
             exchange.respond(200, answer(self.url.decode("ascii"), body))
         except (msgspec.MsgspecError, UnicodeDecodeError, IndexError) as error:
@@ -191,7 +187,8 @@ class Connection(asyncio.Protocol):
         self.transport.resume_reading()
 
     def refuse(self, status: int) -> None:
-        self.transport.write(b"HTTP/1.1 %d %b\r\ncontent-length: 0\r\nconnection: close\r\n\r\n" % (status, REASONS[status]))
+        close = b"connection: close\r\n"
+        self.transport.write(HEAD % (status, REASONS[status], self.server.date, 0, close))
         self.transport.close()
 
     def expire(self) -> None:

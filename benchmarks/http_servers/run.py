@@ -31,8 +31,10 @@ PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 CONNECTIONS = (1, 8, 64)
 REFERENCE = "uvicorn ASGI"
 
-GRANIAN = "-m granian --host 127.0.0.1 --workers 1 --runtime-threads 1 --blocking-threads 1 --loop uvloop --http 1 --no-ws"
-GRANIAN += " --no-log --backlog 2048 --port {port} --interface"
+GRANIAN = (
+    "-m granian --host 127.0.0.1 --port {port} --workers 1 --runtime-threads 1 --blocking-threads 1 --loop uvloop"
+    " --http 1 --no-ws --no-log --backlog 2048 --interface"
+)
 SERVERS = {
     "uvicorn ASGI": "-m uvicorn apps:asgi --host 127.0.0.1 --port {port} --loop uvloop --http httptools --ws none"
     " --lifespan off --no-access-log --log-level warning --backlog 2048",
@@ -136,7 +138,7 @@ def measure(pid: int, port: int, path: str, body_file: Path, connections: int, s
     )
 
 
-def report(samples: dict[tuple[str, int, str], list[Sample]], memory_mb: dict[str, float]) -> None:
+def report(samples: dict[tuple[str, int, str], list[Sample]], idle_mb: list[float], loaded_mb: list[float]) -> None:
     print("| route | connections | server | req/s | ratio | spread | p50 ms | p99 ms | CPU-s/1000 | errors |")
     print("|---|---|---|---|---|---|---|---|---|---|")
     for (path, connections, name), rows in samples.items():
@@ -151,9 +153,9 @@ def report(samples: dict[tuple[str, int, str], list[Sample]], memory_mb: dict[st
             f"| {label} | {connections} | {name} | {rate:,.0f} | {ratio:.2f} | {(max(rates) - min(rates)) / rate:.0%} "
             f"| {p50:.3f} | {p99:.3f} | {cpu:.3f} | {sum(row.errors for row in rows)} |"
         )
-    print("\n| server | resident MB after the load |\n|---|---|")
-    for name, size_mb in memory_mb.items():
-        print(f"| {name} | {size_mb:.0f} |")
+    print("\n| server | resident MB, idle | after the load |\n|---|---|---|")
+    for name, before_mb, after_mb in zip(SERVERS, idle_mb, loaded_mb, strict=True):
+        print(f"| {name} | {before_mb:.0f} | {after_mb:.0f} |")
     foreign = sorted(row.foreign_cores for rows in samples.values() for row in rows)
     print(f"\nNoise: others used {foreign[len(foreign) // 2]:.2f} cores (median phase), at most {foreign[-1]:.2f}.")
 
@@ -179,6 +181,7 @@ def main() -> None:
                     got = ask(ports[name], path, body)
                     if got != answer(path, body):
                         raise SystemExit(f"{name} {path}: expected {answer(path, body)!r}, got {got!r}")
+            idle_mb = [rss_mb(tree(processes[name].pid)) for name in SERVERS]
             files = {path: Path(folder) / path.strip("/").replace("/", "_") for path in BODIES}
             for path, body in BODIES.items():
                 files[path].write_bytes(body)
@@ -193,7 +196,7 @@ def main() -> None:
                             if number > 0:
                                 samples[path, connections, name].append(sample)
                 print(f"round {number} of {chosen.rounds} done", file=sys.stderr)
-            report(samples, {name: rss_mb(tree(process.pid)) for name, process in processes.items()})
+            report(samples, idle_mb, [rss_mb(tree(processes[name].pid)) for name in SERVERS])
         finally:
             for process in processes.values():
                 process.terminate()
