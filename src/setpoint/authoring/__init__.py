@@ -7,11 +7,14 @@ from setpoint.authoring.files import BundleFile, ModelFile, Uses, declared_files
 from setpoint.authoring.invalid_input import InvalidInput
 from setpoint.authoring.media import Audio, Image, require_pillow
 from setpoint.authoring.model import Context, Model, endpoint, model_from_function
+from setpoint.authoring.module import UserModule, brief, user_failure
+from setpoint.authoring.requirements import REQUIREMENTS_FILE, Requirement, requirements_of, write_requirements
 from setpoint.authoring.tensor import Tensor
 
 __all__ = [
     "ENCODER",
     "REQUIRED",
+    "REQUIREMENTS_FILE",
     "Argument",
     "Audio",
     "BundleFile",
@@ -22,9 +25,12 @@ __all__ = [
     "InvalidInput",
     "Model",
     "ModelFile",
+    "Requirement",
     "Tensor",
     "TensorContract",
+    "UserModule",
     "Uses",
+    "brief",
     "contracts",
     "declared_files",
     "decoder",
@@ -33,5 +39,8 @@ __all__ = [
     "file",
     "model_from_function",
     "require_pillow",
+    "requirements_of",
+    "user_failure",
     "uses",
+    "write_requirements",
 ]

@@ -59,7 +59,11 @@ class Column(msgspec.Struct, frozen=True):
                 raise InvalidRequest(f"input {self.spec.name!r}: {error}") from error
         else:
             values = array.tolist()
-        return values if self.list_axes else values[0]
+        if self.list_axes:
+            return values
+        if not values:
+            raise InvalidRequest(f"input {self.spec.name!r}: expected shape {list(self.spec.shape)}, got no element")
+        return values[0]
 
     def to_array(self, value: Any) -> NDArray[Any]:
         """Turn what the model returned into the declared tensor.

@@ -99,6 +99,23 @@ def marked_methods(model_class: type) -> tuple[MarkedMethod, ...]:
     Raises:
         InvalidConfiguration: there is none, or two share a name.
     """
+    found = _marked(model_class)
+    names = [method.mark.name for method in found]
+    if not names:
+        raise InvalidConfiguration(
+            f"{model_class.__name__} has no endpoint: put @sp.endpoint before the methods that clients may call"
+        )
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise InvalidConfiguration(f"{model_class.__name__} has two endpoints named {twice[0]!r}")
+    return found
+
+
+def has_endpoints(model_class: type) -> bool:
+    """Whether the class is a model to serve and not only a base of some."""
+    return bool(_marked(model_class))
+
+
+def _marked(model_class: type) -> tuple[MarkedMethod, ...]:
     found: dict[str, MarkedMethod] = {}
     for owner in reversed(model_class.__mro__):
         for attribute, value in vars(owner).items():
@@ -108,13 +125,6 @@ def marked_methods(model_class: type) -> tuple[MarkedMethod, ...]:
                 found[attribute] = MarkedMethod(attribute, mark, function, inspect.isfunction(value))
             else:
                 found.pop(attribute, None)
-    names = [method.mark.name for method in found.values()]
-    if not names:
-        raise InvalidConfiguration(
-            f"{model_class.__name__} has no endpoint: put @sp.endpoint before the methods that clients may call"
-        )
-    if twice := sorted({name for name in names if names.count(name) > 1}):
-        raise InvalidConfiguration(f"{model_class.__name__} has two endpoints named {twice[0]!r}")
     return tuple(found.values())
 
 

@@ -133,7 +133,10 @@ def decode_array(form: ArrayForm, value: Any) -> NDArray[Any]:
     """
     axes = _depth(value) if form.shape is None else len(form.shape)
     row = datatype_of(form.dtype) if form.dtype is not None else None
-    checked = msgspec.convert(value, _nested(_element(row), axes))
+    try:
+        checked = msgspec.convert(value, _nested(_element(row), axes))
+    except msgspec.ValidationError as error:
+        raise ValueError(_inner(str(error), row)) from None
     try:
         with np.errstate(over="ignore"):
             array = np.array(checked, dtype=form.dtype)
@@ -146,6 +149,14 @@ def decode_array(form: ArrayForm, value: Any) -> NDArray[Any]:
     if (row is None or row.is_float) and array.dtype.kind not in "biu" and np.isinf(array).any():
         raise ValueError(f"a number is beyond {array.dtype}")  # JSON has no infinity, so it came from rounding
     return array if form.shape is None else _shaped(array, form.shape)
+
+
+def _inner(message: str, row: Datatype | None) -> str:
+    """msgspec will add where the array lies; its place inside the array must not look like a second such note."""
+    what, _, place = message.partition(" - at `$")
+    got = what.partition(", got ")[2].strip("`") or what
+    expected = "numbers or bools" if row is None else f"{row.dtype} elements"
+    return f"expected {expected}, got {got}" + (f" at {place.rstrip('`')}" if place else "")
 
 
 def _element(row: Datatype | None) -> Any:
