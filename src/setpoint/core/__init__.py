@@ -1,5 +1,6 @@
 """The nouns: frozen records, units, errors and the clock port. Imports nothing of ours."""
 
+from setpoint.core.bytes_tensor import decode_bytes_tensor, encode_bytes_tensor
 from setpoint.core.clock import Clock, SystemClock
 from setpoint.core.datatypes import DATATYPES, Datatype, datatype_of
 from setpoint.core.errors import (
@@ -27,6 +28,7 @@ from setpoint.core.errors import (
     UnsupportedMedia,
     UntrustedFile,
     WorkerLost,
+    error_of,
 )
 from setpoint.core.limits import MIB, Limits
 from setpoint.core.manifest import Endpoint, Lineage, ModelManifest, Parameter, Variant
@@ -79,4 +81,7 @@ __all__ = [
     "Variant",
     "WorkerLost",
     "datatype_of",
+    "decode_bytes_tensor",
+    "encode_bytes_tensor",
+    "error_of",
 ]

@@ -82,7 +82,7 @@ class RequestTimeout(RequestError):
 
 
 class RequestTooLarge(RequestError):
-    """Body, header, depth, tensor or element count is beyond its limit."""
+    """Body, headers or a batch's tensors are beyond their limit."""
 
     kind = "too_large"
 
@@ -199,3 +199,21 @@ class InternalError(SetpointError):
     """A bug of ours. The client gets an id to quote; the log has the traceback."""
 
     kind = "internal"
+
+
+def error_of(kind: str, message: str) -> SetpointError:
+    """The error of that kind, for what came from another process; an unknown kind is a bug of ours.
+
+    ``MissingExtra`` comes back as its parent: its message names the extra already.
+    """
+    return _BY_KIND.get(kind, InternalError)(message)
+
+
+def _leaves(root: type[SetpointError]) -> dict[str, type[SetpointError]]:
+    found = {root.kind: root} if root is not MissingExtra else {}
+    for child in root.__subclasses__():
+        found.update(_leaves(child))
+    return found
+
+
+_BY_KIND = {**_leaves(SetpointError), InvalidRequest.kind: InvalidRequest, MissingExtra.kind: ConfigurationError}

@@ -16,14 +16,6 @@ class Limits(msgspec.Struct, frozen=True):
     """Largest request body; Triton's default."""
     header_limit_bytes: int = 32 * 1024
     """Request line and headers together."""
-    json_depth_limit: int = 64
-    """Deepest nesting of a JSON body. (The JSON library's own stack guard lies far above.)"""
-    element_limit: int = 16 * MIB
-    """Most elements in one tensor, whatever its declared shape."""
-    rank_limit: int = 16
-    """Most axes of one tensor."""
-    tensor_limit: int = 256
-    """Most input tensors of one request."""
     connection_limit: int = 4096
     """Open connections; one more is answered 503 and closed."""
     pipeline_limit: int = 64

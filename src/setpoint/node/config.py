@@ -1,0 +1,60 @@
+"""What a node is told to serve, and where."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+
+from setpoint.core import InvalidConfiguration, Limits, Objective
+from setpoint.registry import Bundle
+
+
+class ModelConfig(msgspec.Struct, frozen=True):
+    """One model of a node.
+
+    Attributes:
+        bundle: what to serve; clients call it by the bundle's name.
+        folder: with the bundle's files.
+        workers: processes that hold a copy each.
+        threads: engine threads of each worker.
+        objective: what is to be held; None without.
+    """
+
+    bundle: Bundle
+    folder: Path
+    workers: int = 1
+    threads: int = 1
+    objective: Objective | None = None
+
+    def __post_init__(self) -> None:
+        if self.workers < 1 or self.threads < 1:
+            raise InvalidConfiguration(
+                f"a model needs at least one worker and one thread, got {self.workers} × {self.threads}"
+            )
+
+
+class NodeConfig(msgspec.Struct, frozen=True):
+    """A node.
+
+    Attributes:
+        host, port: where it listens; port 0 takes a free one.
+        models: what it serves, each under another name.
+        limits: of everything.
+        lifeline: a descriptor whose end of file means that the process that started this node is gone, and that the
+            node must go too; -1 without.
+    """
+
+    host: str
+    port: int
+    models: tuple[ModelConfig, ...]
+    limits: Limits = Limits()
+    lifeline: int = -1
+
+    def __post_init__(self) -> None:
+        names = [model.bundle.name for model in self.models]
+        twice = next((name for name in names if names.count(name) > 1), None)
+        if twice is not None:
+            raise InvalidConfiguration(f"two models are called {twice!r}; pack one under another name (--name)")
+        if not 0 <= self.port <= 65535:
+            raise InvalidConfiguration(f"a port is 0 to 65535, got {self.port}")

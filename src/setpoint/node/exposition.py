@@ -1,0 +1,71 @@
+"""What ``GET /metrics`` says: the node, its models, its workers."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+
+from setpoint import __version__
+from setpoint.machine import rss_bytes
+from setpoint.node.service import ModelService
+from setpoint.node.slot import State
+from setpoint.observe import Family, Sample, render
+
+
+def exposition(
+    services: Sequence[ModelService], responses: Counter[int], connections: int, in_flight: int, pid: int
+) -> bytes:
+    """Prometheus text.
+
+    Args:
+        services: the models.
+        responses: HTTP responses by status.
+        connections: open connections.
+        in_flight: requests read and not yet answered whole.
+        pid: of the node.
+    """
+    families = [
+        Family("setpoint_build_info", "gauge", "The version that runs.", (Sample({"version": __version__}, 1),)),
+        Family(
+            "setpoint_http_responses_total",
+            "counter",
+            "HTTP responses by status.",
+            tuple(Sample({"code": str(code)}, count) for code, count in sorted(responses.items())),
+        ),
+        Family("setpoint_http_connections", "gauge", "Open client connections.", (Sample({}, connections),)),
+        Family("setpoint_http_in_flight", "gauge", "Requests not yet answered whole.", (Sample({}, in_flight),)),
+        Family("setpoint_resident_bytes", "gauge", "Resident memory by process.", tuple(_memory(services, pid))),
+    ]
+    for service in services:
+        labels = {"model": service.name, "version": str(service.config.bundle.version)}
+        states = Counter(slot.state for slot in service.slots)
+        families += [
+            *service.metrics.families(labels),
+            Family("setpoint_queue_rows", "gauge", "Rows that wait for a worker.", (Sample(labels, service.queue_rows),)),
+            Family(
+                "setpoint_workers",
+                "gauge",
+                "Workers by state.",
+                tuple(Sample({**labels, "state": state.value}, states[state]) for state in State),
+            ),
+        ]
+    return render(_merged(families))
+
+
+def _memory(services: Sequence[ModelService], pid: int) -> Iterable[Sample]:
+    yield Sample({"process": "node"}, rss_bytes(pid) or 0)
+    for service in services:
+        for slot in service.slots:
+            if slot.handle is not None:
+                labels = {"process": "worker", "model": service.name, "worker": str(slot.index)}
+                yield Sample(labels, rss_bytes(slot.handle.pid) or 0)
+
+
+def _merged(families: Iterable[Family]) -> Iterable[Family]:
+    """All series of one name under one heading, as the format wants it."""
+    by_name: dict[str, Family] = {}
+    for family in families:
+        known = by_name.get(family.name)
+        samples = family.samples if known is None else known.samples + family.samples
+        by_name[family.name] = Family(family.name, family.kind, family.help, samples)
+    return by_name.values()

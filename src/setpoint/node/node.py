@@ -1,0 +1,154 @@
+"""The node: one process that owns a machine's data plane, from the first worker's start to the last answer."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import uuid
+from collections import Counter
+from collections.abc import Callable
+
+from setpoint.core import SystemClock
+from setpoint.node.config import NodeConfig
+from setpoint.node.exposition import exposition
+from setpoint.node.gateway import Gateway
+from setpoint.node.http import Exchange, HttpServer
+from setpoint.node.service import ModelService
+from setpoint.observe import CONTENT_TYPE
+
+_log = logging.getLogger("setpoint.node")
+_SWEEP_S = 0.1
+
+
+class Node:
+    """Serves the models of its configuration until it is told to stop."""
+
+    def __init__(self, config: NodeConfig) -> None:
+        self._config = config
+        clock = SystemClock()
+        self._now_ns = clock.now_ns
+        self._responses: Counter[int] = Counter()
+        self._started = False
+        self._stop = asyncio.Event()
+        self.services = tuple(ModelService(model, config.limits, clock, log_bug) for model in config.models)
+        self.server = HttpServer(self._handle, config.limits, clock, self._count_response, log_bug)
+        gateway = Gateway(self.services, self.server.refuse_while_draining, lambda: self.ready)
+        gateway.router.add("GET", "/metrics", self._metrics)
+        self._route = gateway.router.route
+
+    @property
+    def ready(self) -> bool:
+        """Every model can answer, and the node is not shutting down."""
+        return self._started and not self.server.draining and all(service.ready for service in self.services)
+
+    async def run(self, on_listening: Callable[[str, int], None], on_ready: Callable[[], None]) -> None:
+        """Listen, start the workers, serve until ``stop``, drain.
+
+        Raises:
+            ConfigurationError, ModelError: it could not start; nothing is left running.
+        """
+        host, port = await self.server.listen(self._config.host, self._config.port)
+        sweeper = asyncio.create_task(self._sweep())
+        starting = asyncio.gather(*(service.start() for service in self.services))
+        stopped = asyncio.create_task(self._stop.wait())
+        try:
+            on_listening(host, port)
+            await asyncio.wait((starting, stopped), return_when=asyncio.FIRST_COMPLETED)
+            if starting.done():
+                starting.result()
+                self._started = True
+                on_ready()
+                await stopped
+            await self._drain()
+        finally:
+            starting.cancel()
+            stopped.cancel()
+            await asyncio.gather(starting, stopped, return_exceptions=True)
+            await self.server.close()
+            await asyncio.gather(*(service.close() for service in self.services))
+            sweeper.cancel()
+
+    def stop(self) -> None:
+        """Begin to shut down: accepted requests are answered, new ones refused."""
+        self._stop.set()
+
+    @property
+    def stopping(self) -> bool:
+        """Whether ``stop`` was called."""
+        return self._stop.is_set()
+
+    async def _drain(self) -> None:
+        if not await self.server.drain(self._config.limits.drain_timeout_s):
+            _log.warning(
+                "%d requests were not answered within the %g s that draining may take (--drain-timeout)",
+                self.server.in_flight,
+                self._config.limits.drain_timeout_s,
+            )
+
+    def _handle(self, exchange: Exchange) -> None:
+        self._route(exchange)
+
+    def _count_response(self, status: int) -> None:
+        self._responses[status] += 1
+
+    def _metrics(self, exchange: Exchange) -> None:
+        server = self.server
+        text = exposition(self.services, self._responses, server.connections, server.in_flight, os.getpid())
+        exchange.respond(200, text, CONTENT_TYPE)
+
+    async def _sweep(self) -> None:
+        while True:
+            await asyncio.sleep(_SWEEP_S)
+            now_ns = self._now_ns()
+            for service in self.services:
+                service.sweep(now_ns)
+
+
+def log_bug(bug: BaseException) -> str:
+    """Log a bug of ours with its traceback; returns the reference that the client is given."""
+    reference = uuid.uuid4().hex[:12]
+    _log.error("bug %s", reference, exc_info=bug)
+    return reference
+
+
+def run_node(
+    config: NodeConfig, on_listening: Callable[[str, int], None], on_ready: Callable[[], None]
+) -> int:
+    """Run a node until SIGINT or SIGTERM; a second signal leaves at once.
+
+    Args:
+        on_listening: called with host and port when connections are accepted.
+        on_ready: called when every worker of every model is.
+
+    Returns:
+        0 after an orderly end.
+
+    Raises:
+        ConfigurationError, ModelError: it could not start.
+    """
+    import uvloop  # noqa: PLC0415 - only the serving process needs it
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(_run(config, on_listening, on_ready))
+
+
+async def _run(config: NodeConfig, on_listening: Callable[[str, int], None], on_ready: Callable[[], None]) -> int:
+    loop = asyncio.get_running_loop()
+    node = Node(config)
+
+    def stop() -> None:
+        if node.stopping:
+            # Workers see their channels close and end by themselves.
+            os._exit(130)
+        node.stop()
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stop)
+    if config.lifeline >= 0:
+        loop.add_reader(config.lifeline, lambda: (loop.remove_reader(config.lifeline), node.stop()))
+    await node.run(on_listening, on_ready)
+    return 0
+
+

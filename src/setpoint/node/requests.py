@@ -1,0 +1,115 @@
+"""Requests that came over HTTP: each knows its exchange and how its answer is written."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Sequence
+from typing import Any, Protocol
+
+from numpy.typing import NDArray
+
+from setpoint.core import SetpointError
+from setpoint.node.http import Exchange, respond_error
+from setpoint.wire import InferRequest, sse
+from setpoint.worker import CallRequest, Request, StreamRequest, TensorRequest
+
+
+class Canceller(Protocol):
+    """Takes back a request whose client has left."""
+
+    def cancel(self, request: Request) -> None:
+        """The client has left."""
+        ...
+
+
+class TensorEncoder(Protocol):
+    """Writes the response body for outputs."""
+
+    def encode(self, request: InferRequest, outputs: Sequence[NDArray[Any]]) -> bytes:
+        """The body."""
+        ...
+
+
+class HttpTensorRequest(TensorRequest):
+    """Tensors, by V2 or by the native route."""
+
+    __slots__ = ("_canceller", "_codec", "_decoded", "_exchange")
+
+    def __init__(
+        self, exchange: Exchange, endpoint: str, decoded: InferRequest, codec: TensorEncoder, canceller: Canceller
+    ) -> None:
+        super().__init__(endpoint, decoded.rows, (endpoint, decoded.inner_shapes), decoded.arrays)
+        self._exchange = exchange
+        self._decoded = decoded
+        self._codec = codec
+        self._canceller = canceller
+        exchange.on_disconnect = self._abandon
+
+    def _abandon(self) -> None:
+        self._canceller.cancel(self)
+
+    def answer(self, outputs: Sequence[NDArray[Any]]) -> None:
+        """Write the outputs."""
+        self._exchange.respond(200, self._codec.encode(self._decoded, outputs))
+
+    def fail(self, error: SetpointError) -> None:
+        """Write the error."""
+        respond_error(self._exchange, error)
+
+
+class HttpCallRequest(CallRequest):
+    """A body for an endpoint of a Python class."""
+
+    __slots__ = ("_canceller", "_exchange")
+
+    def __init__(self, exchange: Exchange, endpoint: str, rows: int, raw: bool, canceller: Canceller) -> None:
+        super().__init__(endpoint, rows, (endpoint, raw), exchange.body, raw=raw)
+        self._exchange = exchange
+        self._canceller = canceller
+        exchange.on_disconnect = self._abandon
+
+    def _abandon(self) -> None:
+        self._canceller.cancel(self)
+
+    def answer(self, json: bytes) -> None:
+        """Write the answer."""
+        self._exchange.respond(200, json)
+
+    def fail(self, error: SetpointError) -> None:
+        """Write the error."""
+        respond_error(self._exchange, error)
+
+
+class HttpStreamRequest(StreamRequest):
+    """A body for a streaming endpoint, answered with server-sent events."""
+
+    __slots__ = ("_canceller", "_exchange")
+
+    def __init__(self, exchange: Exchange, endpoint: str, raw: bool, canceller: Canceller) -> None:
+        lane: Hashable = (endpoint, raw)
+        super().__init__(endpoint, lane, exchange.body, raw=raw)
+        self._exchange = exchange
+        self._canceller = canceller
+        exchange.on_disconnect = self._abandon
+
+    def _abandon(self) -> None:
+        self._canceller.cancel(self)
+
+    def event(self, json: bytes) -> None:
+        """Write one event; the first one begins the response."""
+        if not self._exchange.answered:
+            self._exchange.begin_stream(sse.CONTENT_TYPE)
+        self._exchange.send(sse.event(json))
+
+    def end(self) -> None:
+        """End the response; a stream without events is an empty one."""
+        if not self._exchange.answered:
+            self._exchange.begin_stream(sse.CONTENT_TYPE)
+        self._exchange.end_stream()
+
+    def fail(self, error: SetpointError) -> None:
+        """An error status before the first event; afterwards an event that says so, then the end."""
+        if not self._exchange.answered:
+            respond_error(self._exchange, error)
+        else:
+            self._exchange.send(sse.error_event(error))
+            self._exchange.end_stream()

@@ -1,0 +1,61 @@
+"""Paths to handlers: exact matches in one dictionary, built when the models are known."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from difflib import get_close_matches
+from urllib.parse import unquote_to_bytes
+
+from setpoint.core import MethodNotAllowed, NotFound
+from setpoint.node.http import Exchange
+
+Handler = Callable[[Exchange], None]
+
+
+class Router:
+    """Routes by whole path. Models are few and known, so no pattern is ever matched on the hot path."""
+
+    def __init__(self) -> None:
+        self._routes: dict[bytes, dict[bytes, Handler]] = {}
+
+    def add(self, method: str, path: str, handler: Handler) -> None:
+        """Register a handler. HEAD is answered by GET's."""
+        methods = self._routes.setdefault(path.encode(), {})
+        methods[method.encode()] = handler
+        if method == "GET":
+            methods[b"HEAD"] = handler
+
+    def route(self, exchange: Exchange) -> None:
+        """Call the handler of the exchange's path and method.
+
+        Raises:
+            NotFound: no such path; the message names the nearest one.
+            MethodNotAllowed: the path exists, for other methods.
+        """
+        methods = self._routes.get(exchange.path) or self._routes.get(_normal(exchange.path))
+        if methods is None:
+            raise self._not_found(exchange.path)
+        handler = methods.get(exchange.method)
+        if handler is None:
+            allowed = tuple(sorted(method.decode() for method in methods))
+            raise MethodNotAllowed(
+                f"{exchange.method.decode()} is not allowed on {_text(exchange.path)}; use {' or '.join(allowed)}", allowed
+            )
+        handler(exchange)
+
+    def _not_found(self, path: bytes) -> NotFound:
+        known = [route.decode() for route in self._routes]
+        near = get_close_matches(_text(path), known, n=1, cutoff=0.6)
+        hint = f"; did you mean {near[0]}?" if near else "; GET /docs lists what there is"
+        return NotFound(f"nothing is served at {_text(path)}{hint}")
+
+
+def _normal(path: bytes) -> bytes:
+    """Clients percent-encode names (``quote()``) and some add a slash at the end."""
+    decoded = unquote_to_bytes(path)
+    return decoded[:-1] if decoded.endswith(b"/") and len(decoded) > 1 else decoded
+
+
+def _text(path: bytes) -> str:
+    text = path[:200].decode("ascii", "backslashreplace")
+    return text if len(path) <= 200 else text + "…"

@@ -1,0 +1,85 @@
+"""The place of one worker in a model: which process fills it, and what that process is doing."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from enum import StrEnum
+
+from setpoint.worker import Request, WorkerHandle
+
+
+class State(StrEnum):
+    """What a slot's worker is doing."""
+
+    STARTING = "starting"
+    IDLE = "idle"
+    BUSY = "busy"
+    DOWN = "down"
+
+
+class Slot:
+    """Mutable record of one worker place.
+
+    Attributes:
+        index: of the slot in its model.
+        handle: the process, while there is one.
+        state: what it is doing.
+        batch: number of the last batch sent to the process.
+        requests: of the batch it holds.
+        limit_ns: when it has taken too long for what it is doing; 0 while it owes nothing.
+        served: whether this process has answered a batch.
+        failed_starts: processes in a row that ended before they had served.
+        end_reason: why we ended the process, for metrics and messages; empty when it ended by itself.
+        streamed: pieces of the event that is being put together.
+    """
+
+    __slots__ = (
+        "batch",
+        "end_reason",
+        "failed_starts",
+        "handle",
+        "index",
+        "limit_ns",
+        "requests",
+        "served",
+        "state",
+        "streamed",
+    )
+
+    def __init__(self, index: int) -> None:
+        self.index = index
+        self.handle: WorkerHandle | None = None
+        self.state = State.DOWN
+        self.batch = 0
+        self.requests: Sequence[Request] = ()
+        self.limit_ns = 0
+        self.served = False
+        self.failed_starts = 0
+        self.end_reason = ""
+        self.streamed: list[bytes] = []
+
+    def begin(self, handle: WorkerHandle, limit_ns: int) -> None:
+        """A process was started."""
+        self.handle = handle
+        self.state = State.STARTING
+        self.batch = 0
+        self.served = False
+        self.end_reason = ""
+        self.limit_ns = limit_ns
+
+    def release(self) -> Sequence[Request]:
+        """The worker is free again; returns what it held."""
+        requests, self.requests = self.requests, ()
+        self.state = State.IDLE
+        self.limit_ns = 0
+        return requests
+
+    def vacate(self) -> Sequence[Request]:
+        """The process is gone; returns what it held."""
+        requests, self.requests = self.requests, ()
+        self.handle = None
+        self.state = State.DOWN
+        self.limit_ns = 0
+        self.streamed.clear()
+        self.failed_starts = 0 if self.served else self.failed_starts + 1
+        return requests

@@ -1,0 +1,115 @@
+"""How many rows to put into one batch: learned from what batches really took.
+
+A larger batch is not always better. On a CPU, all-MiniLM-L6-v2 computes most rows per second at batches of 4 to 8 and
+loses a tenth of it at 64, where activations leave the cache; a logistic regression gains all the way. The largest
+batch also makes everybody in it wait longest. So: the smallest batch whose cost per row is within a few per cent of the
+cheapest, found by trying powers of two while enough work waits to fill them.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict, deque
+from collections.abc import Hashable
+from statistics import median
+
+_TRIALS = 3
+"""Batches to time at one size before believing it."""
+_WINDOW = 9
+"""Batches remembered per size; the median of them is its cost, so single stragglers do not count."""
+_TOLERANCE = 1.03
+"""A smaller batch wins when its cost per row is at most this much above the cheapest."""
+_RECHECK_EVERY = 64
+"""Full batches between two looks at a neighbouring size: machines and neighbours change."""
+_LANES_REMEMBERED = 64
+"""Lanes (input shapes) with statistics of their own; the least recently used is forgotten."""
+_HANDOFF_NS = 150_000
+"""What a batch costs beside its run: waking the worker, splitting the answers. Keeps tiny models at large batches."""
+
+
+class BatchSizer:
+    """Chooses the batch size for each lane of one model.
+
+    It only experiments with full batches: how long an odd remainder took says nothing about a limit.
+    """
+
+    def __init__(self, limit_rows: int) -> None:
+        if limit_rows < 1:
+            raise ValueError(f"a batch has at least one row, got {limit_rows}")
+        self._limit_rows = limit_rows
+        self._ladder = _ladder(limit_rows)
+        self._lanes: OrderedDict[Hashable, _LaneSizes] = OrderedDict()
+
+    def batch_rows(self, lane: Hashable) -> int:
+        """Most rows to put into the lane's next batch."""
+        if self._limit_rows == 1:
+            return 1
+        sizes = self._lanes.get(lane)
+        return self._ladder[-1] if sizes is None else sizes.current
+
+    def observe(self, lane: Hashable, rows: int, run_ns: int) -> None:
+        """Learn from a batch of ``rows`` that took ``run_ns`` in the worker."""
+        if self._limit_rows == 1:
+            return
+        sizes = self._lanes.get(lane)
+        if sizes is None:
+            sizes = self._lanes[lane] = _LaneSizes(self._ladder)
+            if len(self._lanes) > _LANES_REMEMBERED:
+                self._lanes.popitem(last=False)
+        else:
+            self._lanes.move_to_end(lane)
+        sizes.observe(rows, run_ns)
+
+
+def _ladder(limit_rows: int) -> list[int]:
+    sizes = [1]
+    while sizes[-1] * 2 < limit_rows:
+        sizes.append(sizes[-1] * 2)
+    if limit_rows > 1:
+        sizes.append(limit_rows)
+    return sizes
+
+
+class _LaneSizes:
+    """Cost per row at each size of the ladder, and which size to use next."""
+
+    def __init__(self, ladder: list[int]) -> None:
+        self._ladder = ladder
+        self._costs: list[deque[float]] = [deque(maxlen=_WINDOW) for _ in ladder]
+        self._chosen = len(ladder) - 1
+        self._trial = len(ladder) - 1
+        self._full_batches = 0
+
+    @property
+    def current(self) -> int:
+        return self._ladder[self._trial]
+
+    def observe(self, rows: int, run_ns: int) -> None:
+        if rows < 0.75 * self.current or rows > self.current:
+            return
+        self._costs[self._trial].append((run_ns + _HANDOFF_NS) / rows)
+        self._full_batches += 1
+        if len(self._costs[self._trial]) < _TRIALS:
+            return
+        self._choose()
+        self._trial = self._next_trial()
+
+    def _cost(self, step: int) -> float | None:
+        costs = self._costs[step]
+        return median(costs) if len(costs) >= _TRIALS else None
+
+    def _choose(self) -> None:
+        known = [(step, cost) for step in range(len(self._ladder)) if (cost := self._cost(step)) is not None]
+        cheapest = min(cost for _, cost in known)
+        self._chosen = next(step for step, cost in known if cost <= cheapest * _TOLERANCE)
+
+    def _next_trial(self) -> int:
+        """The first descent looks at smaller sizes until they are clearly dearer; later, a neighbour now and then."""
+        below = self._chosen - 1
+        if below >= 0 and len(self._costs[below]) < _TRIALS:
+            return below
+        if self._full_batches % _RECHECK_EVERY == 0:
+            up = (self._full_batches // _RECHECK_EVERY) % 2 == 1
+            neighbour = self._chosen + 1 if up else below
+            if 0 <= neighbour < len(self._ladder):
+                return neighbour
+        return self._chosen

@@ -1,0 +1,21 @@
+"""Wire protocols: encode and decode, nothing else. No sockets, no state, no models."""
+
+from setpoint.wire import sse
+from setpoint.wire.errors import body_of, headers_of, status_of
+from setpoint.wire.metadata import model_metadata, server_metadata
+from setpoint.wire.native_json import NativeTensorCodec, check_object, count_rows
+from setpoint.wire.v2_json import InferRequest, V2Codec
+
+__all__ = [
+    "InferRequest",
+    "NativeTensorCodec",
+    "V2Codec",
+    "body_of",
+    "check_object",
+    "count_rows",
+    "headers_of",
+    "model_metadata",
+    "server_metadata",
+    "sse",
+    "status_of",
+]

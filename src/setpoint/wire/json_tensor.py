@@ -1,0 +1,150 @@
+"""Tensors as JSON, flat and nested, in both directions.
+
+JSON has no NaN: ``null`` stands for it in floating tensors, both ways.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from typing import Any
+
+import msgspec
+import numpy as np
+import orjson
+from numpy.typing import NDArray
+
+from setpoint.core import FREE, InvalidRequest, TensorSpec
+from setpoint.wire.json_body import decoding, excerpt
+
+
+_NESTED = re.compile(rb"\s*\[\s*\[")
+
+
+class TensorReader:
+    """Reads JSON for one input of a model; built once, so that each request is cheap."""
+
+    def __init__(self, spec: TensorSpec) -> None:
+        datatype = spec.type
+        element: Any = str if datatype.name == "BYTES" else bool if datatype.name == "BOOL" else int
+        if datatype.is_float:
+            element = float
+        self._spec = spec
+        self._dtype = datatype.dtype
+        self._decode_plain = msgspec.json.Decoder(list[element]).decode
+        if datatype.is_float:
+            element = float | None
+        self._decode_flat = msgspec.json.Decoder(list[element]).decode
+        nested: Any = element
+        for _ in spec.shape:
+            nested = list[nested]
+        self._decode_nested = msgspec.json.Decoder(nested).decode
+
+    def flat_or_nested(self, data: bytes | msgspec.Raw, shape: list[int], elements: int) -> NDArray[Any]:
+        """Read V2 ``data`` for a stated shape.
+
+        Args:
+            data: a JSON list, flat or nested as ``shape`` says.
+            shape: of the result; judged by ``check_shape`` already.
+            elements: the product of ``shape``.
+
+        Raises:
+            InvalidRequest: wrong elements, wrong number of them, or ragged.
+        """
+        try:
+            values = self._decode_plain(data)
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+            values = None
+        if values is None:
+            if len(shape) > 1 and _is_nested(data):
+                array = self.nested(data)
+                if list(array.shape) != shape:
+                    raise InvalidRequest(
+                        f"input {self._spec.name!r} has shape {shape}, its data is nested as {list(array.shape)}"
+                    )
+                return array
+            with decoding(f"the data of input {self._spec.name!r}, {self._spec.datatype}{list(self._spec.shape)}"):
+                values = self._decode_flat(data)
+        if len(values) != elements:
+            raise InvalidRequest(
+                f"input {self._spec.name!r} of shape {shape} needs {elements} elements, its data has {len(values)}"
+            )
+        return self._array(values).reshape(shape)
+
+    def nested(self, data: bytes | msgspec.Raw) -> NDArray[Any]:
+        """Read lists nested to the tensor's rank; the shape is what the nesting says.
+
+        Raises:
+            InvalidRequest: wrong elements, wrong depth, or ragged.
+        """
+        with decoding(f"the value of input {self._spec.name!r}, {self._spec.datatype}{list(self._spec.shape)}"):
+            values = self._decode_nested(data)
+        return self._array(values)
+
+    def _array(self, values: list[Any]) -> NDArray[Any]:
+        if self._dtype.hasobject:
+            values = _utf8(values)
+        try:
+            array = np.array(values, self._dtype)
+        except OverflowError as error:
+            raise InvalidRequest(f"input {self._spec.name!r}: {error}") from error
+        except ValueError as error:
+            raise InvalidRequest(
+                f"input {self._spec.name!r} is ragged: lists of one level must have one length"
+            ) from error
+        if self._dtype.hasobject and any(isinstance(element, list) for element in array.ravel()[:1]):
+            raise InvalidRequest(f"input {self._spec.name!r} is ragged: lists of one level must have one length")
+        return array
+
+    def check_shape(self, shape: list[int] | tuple[int, ...]) -> int:
+        """Judge a shape against the signature; returns the number of elements.
+
+        Raises:
+            InvalidRequest: wrong rank or a wrong axis.
+        """
+        declared = self._spec.shape
+        elements = 1
+        if len(shape) == len(declared):
+            for length, allowed in zip(shape, declared, strict=True):
+                if length < 0 or (allowed not in (FREE, length)):
+                    break
+                elements *= length
+            else:
+                return elements
+        raise InvalidRequest(
+            f"input {self._spec.name!r} has shape {excerpt(str(list(shape)))}, "
+            f"the model takes {list(declared)}{' (-1: any length)' if FREE in declared else ''}"
+        )
+
+
+def _is_nested(data: bytes | msgspec.Raw) -> bool:
+    return _NESTED.match(bytes(memoryview(data)[:64])) is not None
+
+
+def _utf8(values: Any) -> Any:
+    return values.encode() if isinstance(values, str) else [_utf8(value) for value in values]
+
+
+def encode_flat(array: NDArray[Any]) -> bytes:
+    """All elements as one flat JSON list, row-major."""
+    if array.ndim == 1:
+        return encode_nested(array)
+    return encode_nested(np.ascontiguousarray(array).reshape(-1))
+
+
+def encode_nested(array: NDArray[Any]) -> bytes:
+    """Elements nested as the array's axes are. Floats of 16 bits are written with the digits that give them back."""
+    if array.dtype.hasobject:
+        return msgspec.json.encode(_texts(array.tolist()))
+    if array.dtype.kind == "V" or array.dtype.itemsize == 2 and array.dtype.kind == "f":
+        array = array.astype(np.float32)  # float16, and ml_dtypes.bfloat16, whose kind is V
+    if array.ndim == 0:
+        value = array.item()
+        return msgspec.json.encode(None if isinstance(value, float) and not math.isfinite(value) else value)
+    return orjson.dumps(np.ascontiguousarray(array), option=orjson.OPT_SERIALIZE_NUMPY)
+
+
+def _texts(values: Any) -> Any:
+    if isinstance(values, list):
+        return [_texts(value) for value in values]
+    return values if isinstance(values, str) else bytes(values).decode("utf-8", "replace")

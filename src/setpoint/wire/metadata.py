@@ -1,0 +1,39 @@
+"""Open Inference Protocol V2: what a server and its models say of themselves.
+
+Source: open-inference-protocol, ``inference_rest.md``: server metadata, model metadata, health.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from setpoint.core import ModelManifest
+
+SERVER_NAME = "setpoint"
+EXTENSIONS: tuple[str, ...] = ()
+"""V2 extensions implemented. Clients branch on this list, so only what works stands here."""
+
+
+def server_metadata(version: str) -> bytes:
+    """Body of ``GET /v2``."""
+    return msgspec.json.encode({"name": SERVER_NAME, "version": version, "extensions": EXTENSIONS})
+
+
+def model_metadata(name: str, versions: list[str], manifest: ModelManifest) -> bytes:
+    """Body of ``GET /v2/models/NAME``. A model that tensors cannot describe has empty lists of them."""
+    signature = manifest.signature
+    document: dict[str, Any] = {
+        "name": name,
+        "versions": versions,
+        "platform": platform_of(manifest),
+        "inputs": [msgspec.to_builtins(spec) for spec in signature.inputs] if signature else [],
+        "outputs": [msgspec.to_builtins(spec) for spec in signature.outputs] if signature else [],
+    }
+    return msgspec.json.encode(document)
+
+
+def platform_of(manifest: ModelManifest) -> str:
+    """The V2 platform string, in the ``PROJECT_FORMAT`` form: ``onnxruntime_onnx``, ``setpoint_python``."""
+    return "setpoint_python" if manifest.variants[0].engine == "python" else f"{manifest.variants[0].engine}_onnx"

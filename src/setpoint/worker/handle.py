@@ -1,0 +1,226 @@
+"""The node's side of one worker process: start it, give it a batch, read its report, notice its death."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import msgspec
+from numpy.typing import NDArray
+
+from setpoint.core import ModelManifest, SetpointError, TensorSpec, error_of
+from setpoint.worker import messages
+from setpoint.worker.arena import Arena, layout
+from setpoint.worker.request import CallRequest, StreamRequest, TensorRequest
+from setpoint.worker.tensors import get, put_batch
+
+
+class WorkerSpec(msgspec.Struct, frozen=True):
+    """What a worker is to hold.
+
+    Attributes:
+        manifest: of the bundle.
+        folder: with the bundle's files.
+        variant: name of the variant to load.
+        threads: of the engine.
+        index: of this worker among those of its model.
+        arena_limit_bytes: shared memory it may use in each direction.
+    """
+
+    manifest: ModelManifest
+    folder: Path
+    variant: str
+    threads: int
+    index: int
+    arena_limit_bytes: int
+
+
+class WorkerEvents(Protocol):
+    """Whom a handle tells."""
+
+    def on_report(self, worker: WorkerHandle, report: messages.Report) -> None:
+        """The worker said something."""
+        ...
+
+    def on_exit(self, worker: WorkerHandle, reason: str) -> None:
+        """The process is gone; ``reason`` says how, for people. Called once, and last."""
+        ...
+
+
+class WorkerHandle:
+    """One worker process. Knows nothing of queues or retries; those are the node's.
+
+    Attributes:
+        pid: of the process.
+        answers: the arenas that answers come in; batch ``n`` uses ``answers[n & 1]``, so that the answers of one batch
+            can be read while the worker computes the next.
+    """
+
+    def __init__(self, spec: WorkerSpec, events: WorkerEvents, loop: asyncio.AbstractEventLoop) -> None:
+        self._events = events
+        self._loop = loop
+        self._exited = False
+        self._requests = Arena.create(spec.arena_limit_bytes)
+        self.answers = (Arena.create(spec.arena_limit_bytes), Arena.create(spec.arena_limit_bytes))
+        self._channel, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        for end in (self._channel, theirs):
+            end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4 * messages.PACKET_LIMIT_BYTES)
+        self._channel.setblocking(False)
+        inherited = (theirs.fileno(), self._requests.descriptor, *(arena.descriptor for arena in self.answers))
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "setpoint.worker", *map(str, inherited), str(spec.arena_limit_bytes)],
+            pass_fds=inherited,
+            stdin=subprocess.DEVNULL,
+            stdout=2,  # a model that prints must not write into what the node says on its standard output
+            env={**os.environ, "PYTHONUNBUFFERED": "1", "OMP_NUM_THREADS": str(spec.threads)},
+        )
+        theirs.close()
+        self.pid = self._process.pid
+        loop.add_reader(self._channel.fileno(), self._readable)
+        self._load(spec)
+
+    def _load(self, spec: WorkerSpec) -> None:
+        manifest = spec.manifest.to_json()
+        self._requests.reserve(len(manifest))
+        self._requests.write(0, manifest)
+        extent = messages.Extent(0, len(manifest))
+        folder = str(spec.folder)
+        arena_bytes = self._requests.size_bytes
+        self._send(messages.Load(arena_bytes, folder, extent, spec.variant, spec.threads, True, spec.index))
+
+    # --- commands ------------------------------------------------------------------------------------------------
+
+    def run(self, batch: int, specs: Sequence[TensorSpec], requests: Sequence[TensorRequest]) -> None:
+        """Send a batch of tensors.
+
+        Raises:
+            RequestTooLarge: it does not fit the shared memory; nothing was sent.
+        """
+        extents = put_batch(self._requests, specs, [request.inputs for request in requests])
+        self._send(messages.RunTensors(batch, self._requests.size_bytes, extents))
+
+    def call(self, batch: int, requests: Sequence[CallRequest]) -> None:
+        """Send a batch of bodies for one endpoint.
+
+        Raises:
+            RequestTooLarge: it does not fit the shared memory; nothing was sent.
+        """
+        extents = self._put_bodies([request.body for request in requests])
+        first = requests[0]
+        self._send(
+            messages.CallEndpoint(batch, self._requests.size_bytes, first.endpoint, first.raw, extents)
+        )
+
+    def stream(self, batch: int, request: StreamRequest) -> None:
+        """Send one body for a streaming endpoint.
+
+        Raises:
+            RequestTooLarge: it does not fit the shared memory; nothing was sent.
+        """
+        (extent,) = self._put_bodies([request.body])
+        self._send(
+            messages.StreamEndpoint(batch, self._requests.size_bytes, request.endpoint, request.raw, extent)
+        )
+
+    def cancel(self, batch: int) -> None:
+        """Tell the worker that nobody listens to a stream any more."""
+        self._send(messages.Cancel(batch))
+
+    def read_outputs(self, report: messages.Ran) -> list[NDArray[Any]]:
+        """The outputs of a batch: views, valid until the batch after the next is sent."""
+        arena = self.answers[report.batch & 1]
+        arena.follow(report.arena_bytes)
+        return get(arena, report.outputs)
+
+    def read_answers(self, report: messages.Answered) -> list[bytes | SetpointError]:
+        """The JSON, or the error, for each body of a batch."""
+        arena = self.answers[report.batch & 1]
+        arena.follow(report.arena_bytes)
+        return [
+            error_of(answer.error_kind, answer.error)
+            if answer.error_kind
+            else arena.read(answer.json.offset, answer.json.length_bytes)
+            for answer in report.answers
+        ]
+
+    def kill(self) -> None:
+        """End the process now. ``on_exit`` follows."""
+        if self._process.poll() is None:
+            self._process.kill()
+
+    def close(self) -> None:
+        """Ask the process to end by closing our side. ``on_exit`` follows, at once."""
+        self._gone("closed")
+
+    # --- inside --------------------------------------------------------------------------------------------------
+
+    def _put_bodies(self, bodies: Sequence[bytes]) -> list[messages.Extent]:
+        offsets, needed_bytes = layout([len(body) for body in bodies])
+        self._requests.reserve(needed_bytes)
+        extents = []
+        for body, offset in zip(bodies, offsets, strict=True):
+            self._requests.write(offset, body)
+            extents.append(messages.Extent(offset, len(body)))
+        return extents
+
+    def _send(self, command: messages.Command) -> None:
+        try:
+            self._channel.send(messages.encode(command))
+        except (BrokenPipeError, ConnectionResetError):
+            pass  # it is dead: the reader sees the end of the channel and reports it, with its batch
+        except BlockingIOError:
+            # A buffer of many packets is full: this worker has not read for long. It counts as lost.
+            self.kill()
+
+    def _readable(self) -> None:
+        try:
+            packet = self._channel.recv(messages.PACKET_LIMIT_BYTES)
+        except (BlockingIOError, InterruptedError):
+            return
+        except ConnectionResetError:
+            packet = b""
+        if packet:
+            self._events.on_report(self, messages.decode_report(packet))
+        else:
+            self._gone("")
+
+    def _gone(self, reason: str) -> None:
+        if self._exited:
+            return
+        self._exited = True
+        self._loop.remove_reader(self._channel.fileno())
+        self._channel.close()
+        self._requests.close()
+        for arena in self.answers:
+            arena.close()
+        # Its channel is closed, so it is dead or about to be: waiting must not hold the event loop even so.
+        self._loop.create_task(self._reap(reason))
+
+    async def _reap(self, reason: str) -> None:
+        status = await asyncio.to_thread(self._wait)
+        self._events.on_exit(self, reason or _how_it_ended(status))
+
+    def _wait(self) -> int:
+        try:
+            return self._process.wait(timeout=2.0)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            return self._process.wait()
+
+
+def _how_it_ended(status: int) -> str:
+    if status >= 0:
+        return f"exited with status {status}"
+    try:
+        name = signal.Signals(-status).name
+    except ValueError:
+        name = f"signal {-status}"
+    hint = " (out of memory?)" if name == "SIGKILL" else ""
+    return f"killed by {name}{hint}"

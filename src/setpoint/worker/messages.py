@@ -1,0 +1,153 @@
+"""What a node and a worker say to each other: one MessagePack record a packet, over a Unix ``SOCK_SEQPACKET`` pair.
+
+Tensors and bodies are not in the messages: a message says where in the arena they lie.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+
+class Extent(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """Bytes in an arena."""
+
+    offset: int
+    length_bytes: int
+
+
+class TensorExtent(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """A tensor in an arena. BYTES tensors lie there as V2 encodes them: each element behind its 4-byte length."""
+
+    datatype: str
+    shape: tuple[int, ...]
+    offset: int
+    length_bytes: int
+
+
+class RunTensors(msgspec.Struct, frozen=True, array_like=True, tag="run", gc=False):
+    """Node → worker: run these inputs (in the signature's order)."""
+
+    batch: int
+    arena_bytes: int
+    inputs: list[TensorExtent]
+
+
+class CallEndpoint(msgspec.Struct, frozen=True, array_like=True, tag="call", gc=False):
+    """Node → worker: call an endpoint with one body for each request."""
+
+    batch: int
+    arena_bytes: int
+    endpoint: str
+    raw: bool
+    bodies: list[Extent]
+
+
+class StreamEndpoint(msgspec.Struct, frozen=True, array_like=True, tag="stream", gc=False):
+    """Node → worker: call a streaming endpoint with one body."""
+
+    batch: int
+    arena_bytes: int
+    endpoint: str
+    raw: bool
+    body: Extent
+
+
+class Cancel(msgspec.Struct, frozen=True, array_like=True, tag="cancel", gc=False):
+    """Node → worker: nobody listens to this stream any more."""
+
+    batch: int
+
+
+class Load(msgspec.Struct, frozen=True, array_like=True, tag="load", gc=False):
+    """Node → worker, the first packet: what to load and how.
+
+    Attributes:
+        folder: the bundle's files.
+        manifest: as ``ModelManifest.to_json`` writes it, in an extent of the request arena.
+        variant: name of the variant to load.
+        worker: index of this worker among those of its model.
+    """
+
+    arena_bytes: int
+    folder: str
+    manifest: Extent
+    variant: str
+    threads: int
+    spin: bool
+    worker: int
+
+
+Command = Load | RunTensors | CallEndpoint | StreamEndpoint | Cancel
+
+
+class Ready(msgspec.Struct, frozen=True, array_like=True, tag="ready", gc=False):
+    """Worker → node: loaded and warmed up."""
+
+    load_ms: float
+    warmup_ms: float
+
+
+class Broken(msgspec.Struct, frozen=True, array_like=True, tag="broken", gc=False):
+    """Worker → node: the model cannot be loaded; the worker ends."""
+
+    kind: str
+    message: str
+
+
+class Ran(msgspec.Struct, frozen=True, array_like=True, tag="ran", gc=False):
+    """Worker → node: outputs of a ``RunTensors``, in the signature's order; or why there are none."""
+
+    batch: int
+    arena_bytes: int
+    run_ns: int
+    outputs: list[TensorExtent]
+    error_kind: str = ""
+    error: str = ""
+
+
+class CallAnswer(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """One request's answer within ``Answered``: JSON in the arena, or an error."""
+
+    json: Extent
+    error_kind: str = ""
+    error: str = ""
+
+
+class Answered(msgspec.Struct, frozen=True, array_like=True, tag="answered", gc=False):
+    """Worker → node: answers of a ``CallEndpoint``, one for each body."""
+
+    batch: int
+    arena_bytes: int
+    run_ns: int
+    answers: list[CallAnswer]
+
+
+class StreamChunk(msgspec.Struct, frozen=True, array_like=True, tag="chunk", gc=False):
+    """Worker → node: a piece of one event's JSON; ``last`` closes the event."""
+
+    batch: int
+    piece: bytes
+    last: bool
+
+
+class StreamEnd(msgspec.Struct, frozen=True, array_like=True, tag="end", gc=False):
+    """Worker → node: no more events; with an error where the stream broke off."""
+
+    batch: int
+    run_ns: int
+    error_kind: str = ""
+    error: str = ""
+
+
+Report = Ready | Broken | Ran | Answered | StreamChunk | StreamEnd
+
+PACKET_LIMIT_BYTES = 1 << 18
+"""Largest packet either side sends; the socket buffers are set to hold it."""
+CHUNK_LIMIT_BYTES = 1 << 16
+"""Largest piece of one streamed event in a packet."""
+CALL_LIMIT_REQUESTS = 1024
+"""Most requests of one batch: their extents must fit one packet."""
+
+encode = msgspec.msgpack.Encoder().encode
+decode_command = msgspec.msgpack.Decoder(Command).decode
+decode_report = msgspec.msgpack.Decoder(Report).decode

@@ -1,0 +1,223 @@
+"""The worker process: load one variant, then run batch after batch until the node is gone."""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import logging
+import signal
+import socket
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from setpoint.core import FREE, ModelError, ModelManifest, SetpointError, Signature
+from setpoint.engines import EngineOptions, Executable, load_executable
+from setpoint.worker import messages
+from setpoint.worker.arena import Arena, layout
+from setpoint.worker.tensors import get, put
+
+if TYPE_CHECKING:
+    from setpoint.engines.python import PythonExecutable
+
+_log = logging.getLogger("setpoint.worker")
+_WARMUP_LENGTHS = (8, 1, 16, 32, 64, 224)
+"""Lengths tried for free inner axes at warm-up; a model says no to those it cannot take."""
+
+
+class Worker:
+    """One loaded variant and its side of the transport."""
+
+    def __init__(self, channel: socket.socket, requests: Arena, answers: tuple[Arena, Arena]) -> None:
+        self._channel = channel
+        self._requests = requests
+        self._answers = answers
+        self._executable: Executable
+        self._signature: Signature | None = None
+
+    @property
+    def _endpoints(self) -> PythonExecutable:
+        """The executable as one that has endpoints; the node calls endpoints of Python classes only."""
+        return cast("PythonExecutable", self._executable)
+
+    def serve(self) -> None:
+        """Handle commands until the node closes its end, which is also how the node's death looks."""
+        while True:
+            packet = self._channel.recv(messages.PACKET_LIMIT_BYTES)
+            if not packet:
+                return
+            command = messages.decode_command(packet)
+            match command:
+                case messages.RunTensors():
+                    self._requests.follow(command.arena_bytes)
+                    self._send(self._run(command))
+                case messages.CallEndpoint():
+                    self._requests.follow(command.arena_bytes)
+                    self._send(self._call(command))
+                case messages.StreamEndpoint():
+                    self._requests.follow(command.arena_bytes)
+                    self._send(self._stream(command))
+                case messages.Load():
+                    self._requests.follow(command.arena_bytes)
+                    if not self._load(command):
+                        return
+                case messages.Cancel():
+                    pass  # of a stream that ended before the cancellation came
+
+    def _send(self, report: messages.Report) -> None:
+        self._channel.sendall(messages.encode(report))
+
+    def _load(self, command: messages.Load) -> bool:
+        start_ns = time.monotonic_ns()
+        try:
+            extent = command.manifest
+            manifest = ModelManifest.from_json(self._requests.read(extent.offset, extent.length_bytes))
+            variant = next(variant for variant in manifest.variants if variant.name == command.variant)
+            self._signature = manifest.signature
+            options = EngineOptions(threads=command.threads, spin=command.spin)
+            self._executable = load_executable(variant, Path(command.folder), options)
+            loaded_ns = time.monotonic_ns()
+            if self._signature is not None and variant.engine != "python":
+                warm_up(self._executable, self._signature)
+        except SetpointError as error:
+            self._send(messages.Broken(error.kind, error.message))
+            return False
+        except Exception as error:
+            # The boundary of the process: whatever a model's file provokes is told to the node, not lost with us.
+            _log.exception("the model could not be loaded")
+            self._send(messages.Broken("model_error", f"the model could not be loaded: {_one_line(error)}"))
+            return False
+        # What was loaded lives as long as the process: keep the collector from walking it again and again.
+        gc.collect()
+        gc.freeze()
+        done_ns = time.monotonic_ns()
+        self._send(messages.Ready((loaded_ns - start_ns) / 1e6, (done_ns - loaded_ns) / 1e6))
+        return True
+
+    def _run(self, command: messages.RunTensors) -> messages.Ran:
+        start_ns = time.monotonic_ns()
+        answers = self._answers[command.batch & 1]
+        assert self._signature is not None, "the node sends tensors only where there is a signature"
+        try:
+            specs = self._signature.inputs
+            arrays = get(self._requests, command.inputs)
+            outputs = self._executable.run({spec.name: array for spec, array in zip(specs, arrays, strict=True)})
+            extents = put(answers, self._signature.outputs, self._in_order(outputs))
+        except SetpointError as error:
+            return messages.Ran(command.batch, 0, time.monotonic_ns() - start_ns, [], error.kind, error.message)
+        except Exception as error:
+            _log.exception("a batch failed")
+            message = f"the model failed: {_one_line(error)}"
+            return messages.Ran(command.batch, 0, time.monotonic_ns() - start_ns, [], "model_error", message)
+        return messages.Ran(command.batch, answers.size_bytes, time.monotonic_ns() - start_ns, extents)
+
+    def _in_order(self, outputs: Mapping[str, NDArray[Any]]) -> list[NDArray[Any]]:
+        assert self._signature is not None
+        ordered = []
+        for spec in self._signature.outputs:
+            array = outputs.get(spec.name)
+            if array is None:
+                raise ModelError(f"the model gave no output {spec.name!r}, which its signature promises")
+            dtype = spec.type.dtype
+            ordered.append(array if array.dtype == dtype or dtype.hasobject else array.astype(dtype))
+        return ordered
+
+    def _call(self, command: messages.CallEndpoint) -> messages.Answered:
+        start_ns = time.monotonic_ns()
+        answers = self._answers[command.batch & 1]
+        bodies = [self._requests.read(body.offset, body.length_bytes) for body in command.bodies]
+        results = self._endpoints.call(command.endpoint, bodies, command.raw)
+        offsets, needed_bytes = layout([len(result.body) for result in results])
+        try:
+            answers.reserve(needed_bytes)
+        except SetpointError as error:
+            results = []
+            failed = messages.CallAnswer(messages.Extent(0, 0), "model_error", f"the answer is too large: {error}")
+            listed = [failed] * len(bodies)
+        else:
+            listed = []
+            for result, offset in zip(results, offsets, strict=True):
+                answers.write(offset, result.body)
+                extent = messages.Extent(offset, len(result.body))
+                listed.append(messages.CallAnswer(extent, result.kind, result.message))
+        return messages.Answered(command.batch, answers.size_bytes, time.monotonic_ns() - start_ns, listed)
+
+    def _stream(self, command: messages.StreamEndpoint) -> messages.StreamEnd:
+        start_ns = time.monotonic_ns()
+        kind = message = ""
+        body = self._requests.read(command.body.offset, command.body.length_bytes)
+        try:
+            events = self._endpoints.stream(command.endpoint, body, command.raw)
+            with contextlib.closing(events):
+                for event in events:
+                    if self._cancelled(command.batch):
+                        break
+                    self._send_event(command.batch, event)
+        except SetpointError as error:
+            kind, message = error.kind, error.message
+        except Exception as error:
+            _log.exception("a stream failed")
+            kind, message = "model_error", f"the model failed: {_one_line(error)}"
+        return messages.StreamEnd(command.batch, time.monotonic_ns() - start_ns, kind, message)
+
+    def _send_event(self, batch: int, event: bytes) -> None:
+        view = memoryview(event)
+        for start in range(0, len(event), messages.CHUNK_LIMIT_BYTES):
+            end = start + messages.CHUNK_LIMIT_BYTES
+            self._send(messages.StreamChunk(batch, bytes(view[start:end]), end >= len(event)))
+
+    def _cancelled(self, batch: int) -> bool:
+        """While a stream runs, the only command that can come is its cancellation, or the end of the node."""
+        try:
+            packet = self._channel.recv(messages.PACKET_LIMIT_BYTES, socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            return False
+        if not packet:
+            return True
+        command = messages.decode_command(packet)
+        return isinstance(command, messages.Cancel) and command.batch == batch
+
+
+def warm_up(executable: Executable, signature: Signature) -> None:
+    """Run once with zeros, so that the first client does not pay for lazy allocation.
+
+    A model that takes no such input (an inner axis must match something inside it) is simply not warmed up.
+    """
+    for length in _WARMUP_LENGTHS:
+        inputs = {}
+        for spec in signature.inputs:
+            shape = [length if axis == FREE else axis for axis in spec.shape]
+            if signature.batched:
+                shape[0] = 1
+            fill = b"" if spec.type.dtype.hasobject else 0
+            inputs[spec.name] = np.full(shape, fill, spec.type.dtype)
+        try:
+            executable.run(inputs)
+        except ModelError:
+            continue
+        return
+
+
+def _one_line(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}".splitlines()[0]
+
+
+def main(arguments: list[str]) -> int:
+    """Entry of ``python -m setpoint.worker CHANNEL REQUESTS ANSWERS ANSWERS ARENA_LIMIT_BYTES``.
+
+    All but the last are inherited descriptors.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the node decides when we stop
+    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(name)s %(message)s")
+    channel_fd, requests_fd, first_fd, second_fd, limit_bytes = map(int, arguments)
+    channel = socket.socket(fileno=channel_fd)
+    answers = (Arena(first_fd, limit_bytes), Arena(second_fd, limit_bytes))
+    worker = Worker(channel, Arena(requests_fd, limit_bytes), answers)
+    with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+        worker.serve()
+    return 0

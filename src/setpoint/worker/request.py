@@ -1,0 +1,121 @@
+"""Requests as the queue and the workers see them: what to compute, and whom to tell."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Sequence
+from typing import Any
+
+from numpy.typing import NDArray
+
+from setpoint.core import SetpointError
+
+
+class Request:
+    """One request from its arrival to its answer. Mutable and slotted: it is the busiest object of a node.
+
+    Exactly one of ``fail`` and the subclass's answer is called, once. The wire that made the request overrides them.
+
+    Attributes:
+        endpoint: name of the endpoint asked for.
+        rows: rows of work, at least 1.
+        lane: requests of equal lanes may share a batch.
+        arrived_ns, started_ns, deadline_ns: on the node's clock; ``started_ns`` is when a worker was given it.
+        alone: must not share a batch, since a batch with it failed.
+        gone: the client has left; what is computed for it goes nowhere.
+        attempts: workers that have held it.
+        sequence, waiting: the queue's.
+    """
+
+    __slots__ = (
+        "alone",
+        "arrived_ns",
+        "attempts",
+        "deadline_ns",
+        "endpoint",
+        "gone",
+        "lane",
+        "rows",
+        "sequence",
+        "started_ns",
+        "waiting",
+    )
+
+    def __init__(self, endpoint: str, rows: int, lane: Hashable) -> None:
+        self.endpoint = endpoint
+        self.rows = rows
+        self.lane = lane
+        self.alone = False
+        self.gone = False
+        self.attempts = 0
+        self.sequence = 0
+        self.waiting = False
+        self.arrived_ns = 0
+        self.started_ns = 0
+        self.deadline_ns = 0
+
+    def fail(self, error: SetpointError) -> None:
+        """Tell the client that there is no answer, and why."""
+        raise NotImplementedError("the wire that made the request answers it")
+
+    @property
+    def retryable(self) -> bool:
+        """Whether another worker may still try: nothing was sent to the client yet."""
+        return True
+
+
+class TensorRequest(Request):
+    """Named tensors in, named tensors out.
+
+    Attributes:
+        inputs: in the signature's order; the first axis is ``rows`` long where the signature is batched.
+    """
+
+    __slots__ = ("inputs",)
+
+    def __init__(self, endpoint: str, rows: int, lane: Hashable, inputs: Sequence[NDArray[Any]]) -> None:
+        super().__init__(endpoint, rows, lane)
+        self.inputs = inputs
+
+    def answer(self, outputs: Sequence[NDArray[Any]]) -> None:
+        """Give the client its outputs, in the signature's order. They are views: valid during the call only."""
+        raise NotImplementedError("the wire that made the request answers it")
+
+
+class CallRequest(Request):
+    """A JSON body (or a raw one) for an endpoint of a Python class; answered with JSON."""
+
+    __slots__ = ("body", "raw")
+
+    def __init__(self, endpoint: str, rows: int, lane: Hashable, body: bytes, *, raw: bool) -> None:
+        super().__init__(endpoint, rows, lane)
+        self.body = body
+        self.raw = raw
+
+    def answer(self, json: bytes) -> None:
+        """Give the client its answer."""
+        raise NotImplementedError("the wire that made the request answers it")
+
+
+class StreamRequest(Request):
+    """As ``CallRequest``, answered with a sequence of JSON events."""
+
+    __slots__ = ("begun", "body", "raw")
+
+    def __init__(self, endpoint: str, lane: Hashable, body: bytes, *, raw: bool) -> None:
+        super().__init__(endpoint, 1, lane)
+        self.body = body
+        self.raw = raw
+        self.begun = False
+
+    @property
+    def retryable(self) -> bool:
+        """Once an event has left, the stream cannot begin again."""
+        return not self.begun
+
+    def event(self, json: bytes) -> None:
+        """Send one event to the client."""
+        raise NotImplementedError("the wire that made the request answers it")
+
+    def end(self) -> None:
+        """The stream is complete."""
+        raise NotImplementedError("the wire that made the request answers it")
