@@ -227,7 +227,8 @@ def main() -> int:
     folder = prepare()
     environment = {"SETPOINT_HOME": str(BUILD / "registry")} | os.environ  # leaves the user's own models alone
     for source, name in ((folder / "model.onnx", "magika-network"), (folder / "identify.py", "magika")):
-        subprocess.run([SETPOINT, "pack", source, "--name", name], env=environment, check=True)
+        if subprocess.run([SETPOINT, "pack", source, "--name", name], env=environment).returncode:
+            return 1  # it has said why
     port = free_port(arguments.port)
     # In a session of its own: Ctrl-C then reaches only this script, which stops the node in order.
     node = subprocess.Popen(
