@@ -19,6 +19,11 @@ _ENGINES = {
 }
 
 
+def engine_names() -> tuple[str, ...]:
+    """Every engine there is, installed or not."""
+    return tuple(_ENGINES)
+
+
 def engine(name: str) -> Engine:
     """The engine of that name; imports its library.
 
@@ -67,6 +72,7 @@ __all__ = [
     "EngineOptions",
     "Executable",
     "engine",
+    "engine_names",
     "load_executable",
     "load_onnx",
 ]

@@ -1,0 +1,7 @@
+"""``python -m setpoint`` is ``setpoint``."""
+
+import sys
+
+from setpoint.cli.main import main
+
+sys.exit(main())

@@ -1,0 +1,117 @@
+"""A bundle in words and as a record for ``--json``. Pure."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from setpoint.cli.table import render
+from setpoint.cli.units import format_bytes
+from setpoint.core import Endpoint, Variant
+from setpoint.registry import Bundle
+
+_DIGEST_CHARACTERS = len("sha256:") + 12
+
+
+def short_digest(digest: str) -> str:
+    """Enough of a digest to tell bundles apart by eye; the registry finds a bundle by it."""
+    return digest[:_DIGEST_CHARACTERS]
+
+
+def signature_text(bundle: Bundle) -> str:
+    """One line: the tensors where tensors suffice, else the endpoints."""
+    if bundle.manifest.signature is not None:
+        return str(bundle.manifest.signature)
+    return ", ".join(endpoint_text(endpoint) for endpoint in bundle.manifest.endpoints)
+
+
+def endpoint_text(endpoint: Endpoint) -> str:
+    """An endpoint as it reads in Python: ``embed(texts: array) → array``."""
+    takes = ", ".join(
+        f"{parameter.name}{'' if parameter.required else '?'}: {_schema_text(parameter.schema)}"
+        for parameter in endpoint.parameters
+    )
+    gives = _schema_text(endpoint.result)
+    return f"{endpoint.name}({takes}) → {f'events of {gives}' if endpoint.streams else gives}"
+
+
+def _schema_text(schema: dict[str, Any]) -> str:
+    if reference := schema.get("$ref"):
+        return str(reference).rpartition("/")[2]
+    kind = schema.get("type", "any")
+    if kind == "array" and isinstance(items := schema.get("items"), dict):
+        return f"[{_schema_text(items)}]"
+    return kind if isinstance(kind, str) else "|".join(kind)
+
+
+def summary_record(bundle: Bundle) -> dict[str, Any]:
+    """What ``models --json`` and ``pack --json`` print of a bundle."""
+    manifest = bundle.manifest
+    return {
+        "name": bundle.name,
+        "version": bundle.version,
+        "reference": bundle.reference,
+        "digest": bundle.digest,
+        "aliases": bundle.aliases,
+        "packed_at": bundle.packed_at,
+        "size_bytes": bundle.size_bytes,
+        "format": manifest.lineage.format,
+        "signature": manifest.signature,
+        "endpoints": [endpoint.name for endpoint in manifest.endpoints],
+    }
+
+
+def full_record(bundle: Bundle) -> dict[str, Any]:
+    """What ``inspect --json`` prints: the summary, the whole manifest, and every file."""
+    return summary_record(bundle) | {"manifest": bundle.manifest, "files": bundle.files}
+
+
+def page(bundle: Bundle) -> str:
+    """What ``inspect`` prints."""
+    manifest = bundle.manifest
+    lineage = manifest.lineage
+    title = f"{bundle.reference}  {bundle.digest}"
+    facts = [
+        ("aliases", ", ".join(bundle.aliases) or "none"),
+        ("packed", f"{bundle.packed_at}, {format_bytes(bundle.size_bytes)} in {len(bundle.files)} files"),
+        ("source", f"{lineage.format} {lineage.source_digest}"),
+        ("made with", ", ".join(f"{tool} {version}" for tool, version in sorted(lineage.tools.items())) or "nothing"),
+        *(("checked", check) for check in lineage.checks),
+    ]
+    sections = [title, _facts(facts), *(_endpoint_block(endpoint) for endpoint in manifest.endpoints)]
+    sections.append(
+        render(
+            ("VARIANT", "ENGINE", "PRECISION", "ARTIFACT"),
+            [
+                (variant.name, variant.engine, variant.precision, _artifact_text(variant))
+                for variant in manifest.variants
+            ],
+        )
+    )
+    sections.append(
+        render(
+            ("FILE", "SIZE", "DIGEST"),
+            [(file.path, format_bytes(file.size_bytes), short_digest(file.digest)) for file in bundle.files],
+            right=("SIZE",),
+        )
+    )
+    return "\n\n".join(sections)
+
+
+def _artifact_text(variant: Variant) -> str:
+    return f"{variant.artifact}:{variant.entry}" if variant.entry else variant.artifact
+
+
+def _facts(rows: list[tuple[str, str]]) -> str:
+    width = max(len(name) for name, _ in rows)
+    return "\n".join(f"{name:<{width}}  {text}" for name, text in rows)
+
+
+def _endpoint_block(endpoint: Endpoint) -> str:
+    batching = f"rows of requests run together, at most {endpoint.batch_rows}" if endpoint.batch_rows else "alone"
+    rows = [("runs", batching)]
+    if endpoint.summary:
+        rows.insert(0, ("does", endpoint.summary))
+    if endpoint.signature is not None:
+        rows += [("takes", str(spec)) for spec in endpoint.signature.inputs]
+        rows += [("gives", str(spec)) for spec in endpoint.signature.outputs]
+    return f"endpoint {endpoint_text(endpoint)}\n{_facts([(f'  {name}', text) for name, text in rows])}"
