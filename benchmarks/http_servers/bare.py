@@ -111,8 +111,15 @@ class Connection(asyncio.Protocol):
         self.pending.clear()
 
     def data_received(self, data: bytes) -> None:
+        rest: bytes | memoryview = data
         try:
-            self.parser.feed_data(data)
+            while rest:
+                try:
+                    self.parser.feed_data(rest)
+                    break
+                except httptools.HttpParserUpgrade as offer:
+                    rest = memoryview(rest)[offer.args[0] :]
+                    self.decline_upgrade()
             # The parser gathers a header by itself until it is complete, so its bytes are counted here as well.
             if self.in_headers:
                 self.header_bytes += len(data)
@@ -122,15 +129,26 @@ class Connection(asyncio.Protocol):
             self.refuse(refusal.status)
         except httptools.HttpParserCallbackError as error:
             self.refuse(error.__context__.status if isinstance(error.__context__, Refusal) else 400)
-        except (httptools.HttpParserError, httptools.HttpParserUpgrade):
+        except httptools.HttpParserError:
             self.refuse(400)
         if len(self.pending) > MAX_PIPELINED:
             self.transport.pause_reading()
+
+    def decline_upgrade(self) -> None:
+        """Go on in HTTP/1.1. httptools takes all that follows an offer for the other protocol, even a declared body
+        (Java's client offers h2c with every POST), so a fresh parser reads the same head again without the offer."""
+        if self.parser.get_method() == b"CONNECT":
+            raise Refusal(400)
+        kept = [b"%b: %b\r\n" % one for one in self.headers if one[0].lower() not in (b"upgrade", b"connection")]
+        head = b"%b %b HTTP/1.1\r\n%b\r\n" % (self.parser.get_method(), self.url, b"".join(kept))
+        self.parser = httptools.HttpRequestParser(self)
+        self.parser.feed_data(head)
 
     def on_message_begin(self) -> None:
         self.reading = self.in_headers = True
         self.url = b""
         self.header_bytes = self.body_bytes = 0
+        self.headers: list[tuple[bytes, bytes]] = []
         self.chunks: list[bytes] = []
         self.deadline_s = self.server.loop.time() + HEADER_TIMEOUT_S
 
@@ -143,6 +161,7 @@ class Connection(asyncio.Protocol):
             raise Refusal(431)
         if name.lower() == b"content-length" and int(value) > MAX_BODY_BYTES:
             raise Refusal(413)
+        self.headers.append((name, value))
 
     def on_headers_complete(self) -> None:
         self.in_headers = False
@@ -155,6 +174,8 @@ class Connection(asyncio.Protocol):
         self.chunks.append(chunk)
 
     def on_message_complete(self) -> None:
+        if self.parser.should_upgrade():
+            return
         self.reading = False
         self.deadline_s = math.inf
         exchange = Exchange(self, self.parser.should_keep_alive())
@@ -187,9 +208,12 @@ class Connection(asyncio.Protocol):
         self.transport.resume_reading()
 
     def refuse(self, status: int) -> None:
-        close = b"connection: close\r\n"
-        self.transport.write(HEAD % (status, REASONS[status], self.server.date, 0, close))
-        self.transport.close()
+        """Answer `status` after the answers still owed, then close."""
+        self.transport.pause_reading()
+        self.reading = False
+        self.deadline_s = math.inf
+        self.pending.append(Exchange(self, keep_alive=False))
+        self.pending[-1].respond(status, b"")
 
     def expire(self) -> None:
         if self.reading:
