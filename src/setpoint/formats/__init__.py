@@ -18,6 +18,7 @@ ENTRY_POINT_GROUP = "setpoint.formats"
 
 _BUILT_IN = (
     # In the order asked: a folder with a Python model may hold an ONNX file too, and a pickle says least about itself.
+    ("setpoint.formats.python_class", "PythonClassFormat"),
     ("setpoint.formats.onnx", "OnnxFormat"),
 )
 

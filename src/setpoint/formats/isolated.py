@@ -1,6 +1,6 @@
 """Packing in a process of its own, so that a converter's framework, memory and crashes stay out of the caller's.
 
-This is the caller's half; ``child.py`` is the other. One JSON document goes each way: ``Job``, then ``Done`` or ``Failed``.
+This is the caller's half; ``child.py`` is the other. One JSON document goes each way: ``Job``; ``Done`` or ``Failed``.
 """
 
 from __future__ import annotations

@@ -82,6 +82,15 @@ def is_model(path: Path) -> bool:
     return {_FIELD_IR_VERSION, _FIELD_GRAPH} <= fields
 
 
+def external_weights(model_file: Path) -> dict[str, Path]:
+    """Files beside a model that hold its weights: path relative to the model's folder → file.
+
+    Raises:
+        InvalidConfiguration: not a model, or such a file is absent or lies outside the model's folder.
+    """
+    return _external_weights(_parse(model_file), model_file)
+
+
 def _models_in(folder: Path) -> list[Path]:
     """The ONNX files at the top of a folder, sorted; a model's folder is small, a home folder is not searched."""
     if not folder.is_dir():

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from setpoint.core import FREE, InvalidConfiguration, ModelError, Signature, TensorSpec
 from setpoint.engines import Arrays, DeclaredTensor, EngineOptions, load_onnx
 from setpoint.formats import inputs as made
-from setpoint.formats.equivalence import ROWS_TOLERANCE, Tolerance, compare, magnitude, tolerance_for
+from setpoint.formats.equivalence import Tolerance, compare, magnitude, tolerance_for
 
 Run = Callable[[Arrays], dict[str, NDArray[Any]]]
 
@@ -132,9 +132,7 @@ def _judge_rows(
     worst = 0.0
     compared = 0
     again = run(trials[0])
-    if any(
-        not compare(answers[0][name], again[name], tolerance_for(again[name], ROWS_TOLERANCE)).within for name in again
-    ):
+    if any(not compare(answers[0][name], again[name], tolerance_for(again[name])).within for name in again):
         return "answers change from run to run, so rows cannot be compared", False
     for arrays, together in zip(trials, answers, strict=True):
         counts = {len(array) for array in arrays.values()}
@@ -150,7 +148,7 @@ def _judge_rows(
             except ModelError as error:
                 return f"{_rows(part)} of {rows} cannot be computed alone ({error})", False
             for name, output in alone.items():
-                tolerance = tolerance_for(output, ROWS_TOLERANCE)
+                tolerance = tolerance_for(output)
                 if shares_range and tolerance.relative:
                     tolerance = SHARED_RANGE
                 difference = compare(together[name][part], output, tolerance)

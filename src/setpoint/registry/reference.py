@@ -1,4 +1,4 @@
-"""References, how a person names a bundle: ``sentiment``, ``sentiment:3``, ``sentiment:champion``, ``name@sha256:…``."""
+"""References, how a person names a bundle: ``iris``, ``iris:3``, ``iris:champion``, ``iris@sha256:…``."""
 
 from __future__ import annotations
 
