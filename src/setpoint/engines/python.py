@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import os
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Generator, Sequence
 from pathlib import Path
 from typing import Any, get_args
 
@@ -118,7 +118,7 @@ class PythonExecutable:
         """
         return self._endpoint(endpoint).call(bodies, raw)
 
-    def stream(self, endpoint: str, body: Body, raw: bool = False) -> Iterator[bytes]:
+    def stream(self, endpoint: str, body: Body, raw: bool = False) -> Generator[bytes]:
         """Answer a request to an endpoint that streams.
 
         Returns:

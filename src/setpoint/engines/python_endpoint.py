@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Generator, Iterator, Sequence
 from typing import Any
 
 import msgspec
@@ -67,7 +67,7 @@ class PythonEndpoint:
             return self._call_batched(bodies, raw)
         return [self._call_alone(body, raw) for body in bodies]
 
-    def stream(self, body: Body, raw: bool) -> Iterator[bytes]:
+    def stream(self, body: Body, raw: bool) -> Generator[bytes]:
         """Validate, then return the events; see ``PythonExecutable.stream``."""
         if not self.contract.streams:
             raise InternalError(f"endpoint {self.contract.name!r} does not stream")
@@ -139,7 +139,7 @@ class PythonEndpoint:
             return run_rows(lambda columns: self._finish(self._method(columns)), arguments, self.contract.batch_rows)
         return self._finish(self._method(arguments))
 
-    def _events(self, arguments: tuple[Any, ...]) -> Iterator[bytes]:
+    def _events(self, arguments: tuple[Any, ...]) -> Generator[bytes]:
         items: Any = None
         try:
             try:
