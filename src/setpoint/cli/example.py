@@ -54,7 +54,8 @@ def calls(name: str, manifest: ModelManifest) -> list[Call]:
 
 
 def _tensor_call(name: str, endpoint: Endpoint, signature: Signature, *, standard: bool) -> Call:
-    if standard and all(spec.type.json_number for spec in signature.inputs):  # FP16 has no form in V2's JSON
+    tensors = (*signature.inputs, *signature.outputs)
+    if standard and all(spec.type.json_number for spec in tensors):  # FP16 has no form in V2's JSON
         return Call(endpoint.name, f"/v2/models/{name}/infer", v2_body(signature))
     return Call(endpoint.name, f"/models/{name}/{endpoint.name}", nested_body(signature))
 
@@ -192,11 +193,16 @@ def _number(schema: dict[str, Any], schemas: dict[str, Any], depth: int) -> Any:
 
 
 def _within(schema: dict[str, Any], value: float, step: float) -> float:
-    lowest: float = schema.get("minimum", schema.get("exclusiveMinimum", value - step) + step)
-    highest: float = schema.get("maximum", schema.get("exclusiveMaximum", value + step) - step)
+    """``value``, or what the bounds allow instead."""
     if "multipleOf" in schema:
         value = step
-    return min(max(value, lowest), highest)
+    if "exclusiveMinimum" in schema:
+        value = max(value, schema["exclusiveMinimum"] + step)
+    if "exclusiveMaximum" in schema:
+        value = min(value, schema["exclusiveMaximum"] - step)
+    value = max(value, schema.get("minimum", value))
+    value = min(value, schema.get("maximum", value))
+    return value
 
 
 def _boolean(schema: dict[str, Any], schemas: dict[str, Any], depth: int) -> Any:

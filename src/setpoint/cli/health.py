@@ -54,7 +54,7 @@ class Check(msgspec.Struct, frozen=True):
 
 
 def parse_requirements(requirements: Iterable[str]) -> dict[str, list[str]]:
-    """Distribution names by extra, from the ``Requires-Dist`` rows of our own metadata; ``""`` has the required ones."""
+    """Distribution names by extra, from the ``Requires-Dist`` rows of our own metadata; ``""`` holds required ones."""
     by_extra: dict[str, list[str]] = {}
     for row in requirements:
         if match := _REQUIREMENT.match(row.strip()):
