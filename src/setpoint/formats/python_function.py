@@ -12,8 +12,11 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import msgspec
+
 from setpoint.authoring import contracts, model_from_function
 from setpoint.core import InvalidConfiguration
+from setpoint.formats.python_struct import described_struct, make_struct
 
 PICKLE_FILE = "function.pkl"
 _MSGSPEC_CACHE = "__msgspec_cache__"
@@ -76,15 +79,19 @@ def modules_in_pickle(folder: Path) -> frozenset[str]:
 def _pickled(function: Callable[..., Any], module: ModuleType | None) -> bytes:
     import cloudpickle
 
+    by_value = module is not None and module.__name__ != "__main__" and not _is_installed(module)
+    own_modules = {"__main__", module.__name__ if module is not None and by_value else "__main__"}
+
     class Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # the library is untyped
         def reducer_override(self, value: Any) -> Any:
             if value is dataclasses.MISSING:  # compared by identity; cloudpickle would copy it
                 return "MISSING"
             if isinstance(value, type) and _MSGSPEC_CACHE in vars(value):
                 delattr(value, _MSGSPEC_CACHE)  # cannot be pickled; msgspec makes it again
+            if isinstance(value, type(msgspec.Struct)) and value.__module__ in own_modules:
+                return make_struct, described_struct(value)  # cloudpickle would lose its fields
             return super().reducer_override(value)
 
-    by_value = module is not None and module.__name__ != "__main__" and not _is_installed(module)
     if by_value:
         cloudpickle.register_pickle_by_value(module)
     try:
