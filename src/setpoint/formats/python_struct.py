@@ -45,9 +45,11 @@ def described_struct(struct: type[msgspec.Struct]) -> tuple[Any, ...]:
     if getattr(struct, "__parameters__", ()):
         raise TypeError(f"{struct.__name__} is a generic struct")
     configuration = {name: getattr(struct.__struct_config__, name) for name in _CONFIGURATION}
+    owners = [owner for owner in reversed(struct.__mro__) if owner is not object and owner is not msgspec.Struct]
     behaviour = {
         name: value
-        for name, value in vars(struct).items()
+        for owner in owners
+        for name, value in vars(owner).items()
         if isinstance(value, _BEHAVIOUR) and not _is_generated(value)
     }
     fields = tuple(_field(info, struct.__match_args__) for info in msgspec.structs.fields(struct))
