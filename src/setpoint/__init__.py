@@ -17,34 +17,44 @@ if TYPE_CHECKING:
         model_from_function,
         uses,
     )
+    from setpoint.client import Client
+    from setpoint.embed import Service, pack, serve
 
 __version__ = "0.1.0"
 
 # Loaded when first asked for: `setpoint --help` and the node import this package and need no numpy.
 _PLACES = {
     "Audio": "setpoint.authoring",
+    "Client": "setpoint.client",
     "Context": "setpoint.authoring",
     "Image": "setpoint.authoring",
     "InvalidInput": "setpoint.authoring",
     "Model": "setpoint.authoring",
+    "Service": "setpoint.embed",
     "Tensor": "setpoint.authoring",
     "endpoint": "setpoint.authoring",
     "file": "setpoint.authoring",
     "model_from_function": "setpoint.authoring",
+    "pack": "setpoint.embed",
+    "serve": "setpoint.embed",
     "uses": "setpoint.authoring",
 }
 
 __all__ = [
     "Audio",
+    "Client",
     "Context",
     "Image",
     "InvalidInput",
     "Model",
+    "Service",
     "Tensor",
     "__version__",
     "endpoint",
     "file",
     "model_from_function",
+    "pack",
+    "serve",
     "uses",
 ]
 

@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import click
+import msgspec
 
 from setpoint.cli.describe import signature_text
 from setpoint.cli.example import calls, curl
 from setpoint.cli.progress import working
 from setpoint.cli.references import complete_reference_or_path
 from setpoint.cli.sources import packing_options
-from setpoint.cli.table import print_json
 from setpoint.cli.units import ByteSize, Duration, format_bytes, format_seconds
 from setpoint.core import InvalidConfiguration, Limits, Objective
 from setpoint.formats import PackOptions
@@ -85,7 +85,8 @@ class ObjectiveText(click.ParamType[Objective]):
     show_default=format_seconds(_DEFAULTS.drain_timeout_s),
     help="How long shutting down waits for accepted requests.",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print one record when ready instead of lines.")
+@click.option("--json", "as_json", is_flag=True, help="Print one record on one line when ready.")
+@click.option("--until-stdin-closes", is_flag=True, help="Also end when standard input ends, as with its starter.")
 def command(
     models: tuple[str, ...],
     name: str | None,
@@ -102,6 +103,7 @@ def command(
     run_timeout: float,
     drain_timeout: float,
     as_json: bool,
+    until_stdin_closes: bool,
 ) -> int:
     """Serve models over HTTP.
 
@@ -129,7 +131,7 @@ def command(
         run_timeout_s=run_timeout,
         drain_timeout_s=drain_timeout,
     )
-    config = NodeConfig(host, port, tuple(configs), limits)
+    config = NodeConfig(host, port, tuple(configs), limits, lifeline=0 if until_stdin_closes else -1)
     announcement = _Announcement(config.models, as_json)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")  # to stderr
     return run_node(config, announcement.listening, announcement.ready)
@@ -172,7 +174,8 @@ class _Announcement:
     def ready(self) -> None:
         """Every model can answer."""
         if self._as_json:
-            print_json({"url": self._url, "models": [self._record(model) for model in self._models]})
+            # One line, unlike other records: whoever started us reads it from a pipe that stays open.
+            click.echo(msgspec.json.encode({"url": self._url, "models": [self._record(model) for model in self._models]}))
             return
         for model in self._models:
             _line("serving", f"{model.bundle.reference}   {signature_text(model.bundle)}   {_form(model)}")

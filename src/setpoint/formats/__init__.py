@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import importlib
 import importlib.metadata
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 from setpoint.core import UnknownFormat
 from setpoint.formats.base import Format, PackedModel, PackOptions
@@ -21,6 +22,14 @@ _BUILT_IN = (
     ("setpoint.formats.python_class", "PythonClassFormat"),
     ("setpoint.formats.onnx", "OnnxFormat"),
 )
+
+
+def write_function(function: Callable[..., Any], folder: Path) -> Path:
+    """Write an annotated function as a packable source into ``folder``; see ``python_function.write_function``."""
+    # Imported here: the serving process imports this room and needs nothing of the user's classes.
+    from setpoint.formats.python_function import write_function as write
+
+    return write(function, folder)
 
 
 def formats() -> Iterator[Format]:
@@ -59,4 +68,4 @@ def pack(source: Path, options: PackOptions, workdir: Path) -> PackedModel:
     return recognise(source).pack(source, options, workdir)
 
 
-__all__ = ["Format", "PackOptions", "PackedModel", "formats", "pack", "pack_isolated", "recognise"]
+__all__ = ["Format", "PackOptions", "PackedModel", "formats", "pack", "pack_isolated", "recognise", "write_function"]

@@ -44,6 +44,8 @@ from setpoint.worker import (
 )
 
 _NS = 1_000_000_000
+_SHORT_RUN_NS = 500_000
+"""About what the node needs to read and answer 20 small requests."""
 _GIVE_UP_AFTER_FAILED_STARTS = 3
 """From then on requests are refused at once instead of waiting for a worker that may never come."""
 
@@ -136,10 +138,7 @@ class ModelService:
         if not self._queue.push(request):
             raise self._queue_full()
         self.metrics.accepted += 1
-        if not self._dispatch_due:
-            # At the end of this turn of the event loop, so that all that arrived in it shares a batch.
-            self._dispatch_due = True
-            self._loop.call_soon(self._dispatch)
+        self._dispatch_soon()
 
     def cancel(self, request: Request) -> None:
         """The client has left: take its request out of the queue, or forget about its answer."""
@@ -176,6 +175,23 @@ class ModelService:
         )
 
     # --- dispatch ------------------------------------------------------------------------------------------------
+
+    def _dispatch_soon(self) -> None:
+        """Dispatch at the end of this turn of the event loop, so that all that arrives in it shares a batch."""
+        if not self._dispatch_due:
+            self._dispatch_due = True
+            self._loop.call_soon(self._dispatch)
+
+    def _dispatch_after(self, run_ns: int) -> None:
+        """A worker became free: give it work at once, unless its batches are so short that the node is the bottleneck.
+
+        Then the requests still to be read in this turn are worth waiting for: fewer, larger batches cost both processes
+        less, and a worker idle for a fraction of a turn is not what anybody waits for.
+        """
+        if run_ns < _SHORT_RUN_NS:
+            self._dispatch_soon()
+        else:
+            self._dispatch()
 
     def _dispatch(self) -> None:
         self._dispatch_due = False
@@ -307,7 +323,7 @@ class ModelService:
             return
         outputs = worker.read_outputs(report)
         # The worker computes the next batch while this one's answers are written: those lie in the other arena.
-        self._dispatch()
+        self._dispatch_after(report.run_ns)
         if len(batch) == 1:
             self._deliver(batch[0], outputs, report.run_ns)
             return
@@ -326,7 +342,7 @@ class ModelService:
         batch = cast("Sequence[CallRequest]", slot.release())
         self._batch_done(slot, batch, report.run_ns)
         answers = worker.read_answers(report)
-        self._dispatch()
+        self._dispatch_after(report.run_ns)
         for request, answer in zip(batch, answers, strict=True):
             if isinstance(answer, bytes):
                 self._deliver(request, answer, report.run_ns)
