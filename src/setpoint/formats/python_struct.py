@@ -45,7 +45,9 @@ def described_struct(struct: type[msgspec.Struct]) -> tuple[Any, ...]:
     if getattr(struct, "__parameters__", ()):
         raise TypeError(f"{struct.__name__} is a generic struct")
     configuration = {name: getattr(struct.__struct_config__, name) for name in _CONFIGURATION}
-    owners = [owner for owner in reversed(struct.__mro__) if owner is not object and owner is not msgspec.Struct]
+    owners = [
+        owner for owner in reversed(struct.__mro__) if isinstance(owner, type(struct)) and owner is not msgspec.Struct
+    ]
     behaviour = {
         name: value
         for owner in owners
@@ -65,7 +67,7 @@ def make_struct(
     behaviour: dict[str, Any],
 ) -> type[msgspec.Struct]:
     """The class that ``described_struct`` took apart. Its bases are folded into it."""
-    bases: tuple[type[msgspec.Struct], ...] = ()
+    bases: tuple[type[msgspec.Struct], ...] = (msgspec.Struct,)
     namespace: dict[str, Any] = {}
     # msgspec makes a whole class keyword-only or not at all, so a mixture is a positional base with a class on top.
     parts = [part for part in (False, True) if any(field.keyword_only is part for field in fields)] or [False]
