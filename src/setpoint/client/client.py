@@ -77,7 +77,9 @@ class Client:
         for name, value in inputs.items():
             spec = specs.get(name)
             if spec is None:
-                raise InvalidRequest(f"model {model!r} has no input {name!r}; it takes {', '.join(specs) or 'no tensors'}")
+                raise InvalidRequest(
+                    f"model {model!r} has no input {name!r}; it takes {', '.join(specs) or 'no tensors'}"
+                )
             array = _as_input(value, spec)
             tensors.append({"name": name, "shape": list(array.shape), "datatype": spec.datatype, "data": array.ravel()})
         body = orjson.dumps({"inputs": tensors}, default=_listed, option=orjson.OPT_SERIALIZE_NUMPY)
@@ -105,9 +107,7 @@ class Client:
 
     def call_raw(self, route: str, body: bytes) -> Any:
         """Call an endpoint that takes bytes, with the bytes as the body; returns the decoded JSON answer."""
-        return msgspec.json.decode(
-            self._connection.request("POST", _native(route), body, "application/octet-stream")
-        )
+        return msgspec.json.decode(self._connection.request("POST", _native(route), body, "application/octet-stream"))
 
     def stream(self, route: str, /, **arguments: Any) -> Iterator[Any]:
         """Call a streaming endpoint; yields each event's decoded JSON.
@@ -171,5 +171,7 @@ def _as_input(value: ArrayLike, spec: TensorSpec) -> NDArray[Any]:
     if dtype.kind in "iu" and array.size and array.dtype.kind in "iu":
         limits = np.iinfo(dtype)
         if int(array.min()) < limits.min or int(array.max()) > limits.max:
-            raise InvalidRequest(f"input {spec.name!r} is {spec.datatype}, got values from {array.min()} to {array.max()}")
+            raise InvalidRequest(
+                f"input {spec.name!r} is {spec.datatype}, got values from {array.min()} to {array.max()}"
+            )
     return array.astype(dtype)

@@ -51,7 +51,9 @@ class Connection:
         self._timeout_s = timeout_s
         self._local = threading.local()
 
-    def request(self, method: str, path: str, body: bytes | None = None, content_type: str = "application/json") -> bytes:
+    def request(
+        self, method: str, path: str, body: bytes | None = None, content_type: str = "application/json"
+    ) -> bytes:
         """Send a request and return the body of its answer.
 
         Raises:
@@ -84,9 +86,7 @@ class Connection:
         if connection is not None:
             connection.close()
 
-    def _exchange(
-        self, method: str, path: str, body: bytes | None, content_type: str
-    ) -> http.client.HTTPResponse:
+    def _exchange(self, method: str, path: str, body: bytes | None, content_type: str) -> http.client.HTTPResponse:
         connection: http.client.HTTPConnection | None = getattr(self._local, "connection", None)
         reused = connection is not None and connection.sock is not None
         if connection is None:

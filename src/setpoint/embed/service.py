@@ -144,9 +144,7 @@ def serve(
         raise
 
 
-def pack(
-    source: Source, *, name: str | None = None, trust: bool = False, sample: str | Path | None = None
-) -> Bundle:
+def pack(source: Source, *, name: str | None = None, trust: bool = False, sample: str | Path | None = None) -> Bundle:
     """Pack a model into the registry, as ``setpoint pack`` does; returns its bundle.
 
     Raises:

@@ -25,8 +25,13 @@ from setpoint.wire import (
 try:
     from setpoint.wire import docs_page, openapi_document
 except ImportError:
-    def docs_page(): return b""
-    def openapi_document(m, v): return {}
+
+    def docs_page():
+        return b""
+
+    def openapi_document(m, v):
+        return {}
+
 
 HTML = b"text/html; charset=utf-8"
 
@@ -126,19 +131,22 @@ class Gateway:
 
 
 def _is_json(exchange: Exchange) -> bool:
-    content_type = exchange.header(b"content-type") or b""
+    content_type = exchange.headers.get(b"content-type", b"")
     return content_type.split(b";", 1)[0].strip().lower() == b"application/json"
 
 
+_JSON = b"application/json"
 _NOT_JSON = (b"application/octet-stream", b"multipart/form-data")
 
 
 def _check_json(exchange: Exchange) -> None:
     """Refuse bodies that cannot be JSON. Others are tried whatever they are called: ``curl -d`` calls JSON a form."""
-    for name, value in exchange.headers:
-        if name == b"content-type" and value.split(b";", 1)[0].strip().lower() in _NOT_JSON:
-            raise UnsupportedMedia(f"expected application/json, got {value.decode('latin-1')[:80]}")
-        if name == b"content-encoding" and value.strip().lower() != b"identity":
-            raise UnsupportedMedia(f"content-encoding {value.decode('latin-1')[:40]!r} is not supported; send it plain")
-        if name == b"inference-header-content-length":
-            raise UnsupportedMedia("binary tensor data is not supported; send tensors as JSON")
+    headers = exchange.headers
+    content_type = headers.get(b"content-type", _JSON)
+    if content_type != _JSON and content_type.split(b";", 1)[0].strip().lower() in _NOT_JSON:
+        raise UnsupportedMedia(f"expected application/json, got {content_type.decode('latin-1')[:80]}")
+    if headers.get(b"content-encoding", b"identity").strip().lower() != b"identity":
+        encoding = headers[b"content-encoding"].decode("latin-1")[:40]
+        raise UnsupportedMedia(f"content-encoding {encoding!r} is not supported; send the body plain")
+    if b"inference-header-content-length" in headers:
+        raise UnsupportedMedia("binary tensor data is not supported; send tensors as JSON")

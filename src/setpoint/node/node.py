@@ -7,7 +7,6 @@ import logging
 import os
 import signal
 import uuid
-from collections import Counter
 from collections.abc import Callable
 
 from setpoint.core import SystemClock
@@ -29,11 +28,10 @@ class Node:
         self._config = config
         clock = SystemClock()
         self._now_ns = clock.now_ns
-        self._responses: Counter[int] = Counter()
         self._started = False
         self._stop = asyncio.Event()
         self.services = tuple(ModelService(model, config.limits, clock, log_bug) for model in config.models)
-        self.server = HttpServer(self._handle, config.limits, clock, self._count_response, log_bug)
+        self.server = HttpServer(self._handle, config.limits, clock, log_bug)
         gateway = Gateway(self.services, self.server.refuse_while_draining, lambda: self.ready)
         gateway.router.add("GET", "/metrics", self._metrics)
         self._route = gateway.router.route
@@ -90,12 +88,9 @@ class Node:
     def _handle(self, exchange: Exchange) -> None:
         self._route(exchange)
 
-    def _count_response(self, status: int) -> None:
-        self._responses[status] += 1
-
     def _metrics(self, exchange: Exchange) -> None:
         server = self.server
-        text = exposition(self.services, self._responses, server.connections, server.in_flight, os.getpid())
+        text = exposition(self.services, server.responses, server.connections, server.in_flight, os.getpid())
         exchange.respond(200, text, CONTENT_TYPE)
 
     async def _sweep(self) -> None:
@@ -113,9 +108,7 @@ def log_bug(bug: BaseException) -> str:
     return reference
 
 
-def run_node(
-    config: NodeConfig, on_listening: Callable[[str, int], None], on_ready: Callable[[], None]
-) -> int:
+def run_node(config: NodeConfig, on_listening: Callable[[str, int], None], on_ready: Callable[[], None]) -> int:
     """Run a node until SIGINT or SIGTERM; a second signal leaves at once.
 
     Args:
@@ -128,7 +121,7 @@ def run_node(
     Raises:
         ConfigurationError, ModelError: it could not start.
     """
-    import uvloop  # noqa: PLC0415 - only the serving process needs it
+    import uvloop
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         return runner.run(_run(config, on_listening, on_ready))
@@ -150,5 +143,3 @@ async def _run(config: NodeConfig, on_listening: Callable[[str, int], None], on_
         loop.add_reader(config.lifeline, lambda: (loop.remove_reader(config.lifeline), node.stop()))
     await node.run(on_listening, on_ready)
     return 0
-
-

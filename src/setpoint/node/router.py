@@ -39,7 +39,8 @@ class Router:
         if handler is None:
             allowed = tuple(sorted(method.decode() for method in methods))
             raise MethodNotAllowed(
-                f"{exchange.method.decode()} is not allowed on {_text(exchange.path)}; use {' or '.join(allowed)}", allowed
+                f"{exchange.method.decode()} is not allowed on {_text(exchange.path)}; use {' or '.join(allowed)}",
+                allowed,
             )
         handler(exchange)
 

@@ -202,7 +202,8 @@ class ModelService:
                     self._send(slot, batch)
 
     def _batch_rows(self, lane: Hashable) -> int:
-        return self._sizers[cast("tuple[str, ...]", lane)[0]].batch_rows(lane) if isinstance(lane, tuple) else 1
+        endpoint: str = cast("tuple[str, ...]", lane)[0]
+        return self._sizers[endpoint].batch_rows(lane)
 
     def _send(self, slot: Slot, batch: Sequence[Request]) -> None:
         handle = slot.handle

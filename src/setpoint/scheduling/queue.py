@@ -98,7 +98,8 @@ class BatchQueue(Generic[T]):
         if key is None:
             return []
         lane = self._lanes[key]
-        most_rows = batch_rows(key)
+        head = lane[0]
+        most_rows = 1 if head.alone or head.lane is None else batch_rows(head.lane)
         batch: list[T] = []
         rows = 0
         while lane:

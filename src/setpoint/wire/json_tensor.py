@@ -17,7 +17,6 @@ from numpy.typing import NDArray
 from setpoint.core import FREE, InvalidRequest, TensorSpec
 from setpoint.wire.json_body import decoding, excerpt
 
-
 _NESTED = re.compile(rb"\s*\[\s*\[")
 
 
@@ -127,16 +126,16 @@ def _utf8(values: Any) -> Any:
 
 def encode_flat(array: NDArray[Any]) -> bytes:
     """All elements as one flat JSON list, row-major."""
-    if array.ndim == 1:
-        return encode_nested(array)
-    return encode_nested(np.ascontiguousarray(array).reshape(-1))
+    if array.ndim == 1 or array.dtype.hasobject or array.dtype.kind == "V" or array.dtype.itemsize == 2:
+        return encode_nested(array.reshape(-1))
+    return orjson.dumps(array.reshape(-1), option=orjson.OPT_SERIALIZE_NUMPY)
 
 
 def encode_nested(array: NDArray[Any]) -> bytes:
     """Elements nested as the array's axes are. Floats of 16 bits are written with the digits that give them back."""
     if array.dtype.hasobject:
         return msgspec.json.encode(_texts(array.tolist()))
-    if array.dtype.kind == "V" or array.dtype.itemsize == 2 and array.dtype.kind == "f":
+    if array.dtype.kind == "V" or (array.dtype.itemsize == 2 and array.dtype.kind == "f"):
         array = array.astype(np.float32)  # float16, and ml_dtypes.bfloat16, whose kind is V
     if array.ndim == 0:
         value = array.item()

@@ -7,6 +7,7 @@ no JSON form there. Beyond the specification: ``null`` in a floating tensor is N
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any, NoReturn
 
 import msgspec
@@ -99,6 +100,11 @@ class SignatureReader:
         raise InvalidRequest(f"the model takes each of these inputs once: {expected}; got {names}")
 
 
+@lru_cache(maxsize=4096)
+def _shape_key(shape: tuple[int, ...]) -> bytes:
+    return b'%b,"data":' % msgspec.json.encode(shape)
+
+
 class V2Codec:
     """Reads requests for one model and writes its responses; built once, so that each request is cheap."""
 
@@ -178,8 +184,7 @@ class V2Codec:
             array = outputs[position]
             parts.append(separator)
             parts.append(self._output_prefix[position])
-            parts.append(b"[%b]" % b",".join([b"%d" % length for length in array.shape]))
-            parts.append(b',"data":')
+            parts.append(_shape_key(array.shape))
             parts.append(encode_flat(array))
             separator = b"},"
         parts.append(b"}]}" if separator else b"]}")

@@ -114,9 +114,7 @@ class WorkerHandle:
         """
         extents = self._put_bodies([request.body for request in requests])
         first = requests[0]
-        self._send(
-            messages.CallEndpoint(batch, self._requests.size_bytes, first.endpoint, first.raw, extents)
-        )
+        self._send(messages.CallEndpoint(batch, self._requests.size_bytes, first.endpoint, first.raw, extents))
 
     def stream(self, batch: int, request: StreamRequest) -> None:
         """Send one body for a streaming endpoint.
@@ -125,9 +123,7 @@ class WorkerHandle:
             RequestTooLarge: it does not fit the shared memory; nothing was sent.
         """
         (extent,) = self._put_bodies([request.body])
-        self._send(
-            messages.StreamEndpoint(batch, self._requests.size_bytes, request.endpoint, request.raw, extent)
-        )
+        self._send(messages.StreamEndpoint(batch, self._requests.size_bytes, request.endpoint, request.raw, extent))
 
     def cancel(self, batch: int) -> None:
         """Tell the worker that nobody listens to a stream any more."""

@@ -22,6 +22,9 @@ from setpoint.wire import body_of, status_of
 if TYPE_CHECKING:
     from setpoint.node.http.server import HttpServer
 
+_LINGER_S = 1.0
+"""How long a refused client may go on sending before its connection is closed."""
+
 
 class Phase(Enum):
     """What the connection waits for; each phase has its time-out."""
@@ -41,6 +44,7 @@ class HttpConnection(asyncio.Protocol):
         self._transport: asyncio.Transport = cast(asyncio.Transport, None)
         self._phase = Phase.IDLE
         self._phase_since_ns = 0
+        self._received_ns = 0
         self._head_bytes = 0
         self._body: list[bytes] = []
         self._body_bytes = 0
@@ -52,6 +56,7 @@ class HttpConnection(asyncio.Protocol):
         self._refusal: RequestError | None = None
         # Nothing more will be read: the connection closes behind its last answer.
         self._ending = False
+        self._lingering = False
         self._write_paused_since_ns = 0
         self._read_paused = False
 
@@ -60,7 +65,7 @@ class HttpConnection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """A client connected."""
         self._transport = cast(asyncio.Transport, transport)
-        self._phase_since_ns = self._server.now_ns()
+        self._received_ns = self._phase_since_ns = self._server.now_ns()
         self._server.opened(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -96,6 +101,8 @@ class HttpConnection(asyncio.Protocol):
         """Bytes arrived."""
         if self._ending:
             return
+        # One reading of the clock for all that this packet begins or completes.
+        self._received_ns = self._server.now_ns()
         if self._phase is not Phase.BODY:
             self._head_bytes += len(data)
         try:
@@ -115,7 +122,8 @@ class HttpConnection(asyncio.Protocol):
     def on_message_begin(self) -> None:
         """First byte of a request."""
         self._reading = Exchange(self)
-        self._enter(Phase.HEADERS)
+        self._phase = Phase.HEADERS
+        self._phase_since_ns = self._received_ns
 
     def on_url(self, url: bytes) -> None:
         """Some of the request target."""
@@ -127,7 +135,7 @@ class HttpConnection(asyncio.Protocol):
         """One header; or a trailer, which nobody here needs."""
         exchange = self._reading
         if exchange is not None and self._phase is Phase.HEADERS:
-            exchange.headers.append((name.lower(), value))
+            exchange.headers[name.lower()] = value
 
     def on_headers_complete(self) -> None:
         """Decide whether the body may come."""
@@ -137,16 +145,19 @@ class HttpConnection(asyncio.Protocol):
         parser = self._parser
         exchange.method = parser.get_method()
         exchange.keep_alive = parser.should_keep_alive()
-        exchange.http_10 = parser.get_http_version() == "1.0"
-        path, _, query = exchange.path.partition(b"?")
-        exchange.path, exchange.query = path, query
-        self._enter(Phase.BODY)
-        declared = exchange.header(b"content-length")
+        headers = exchange.headers
+        if not exchange.keep_alive or b"connection" in headers:  # HTTP/1.0 keeps alive only where it says so
+            exchange.http_10 = parser.get_http_version() == "1.0"
+        if b"?" in exchange.path:
+            exchange.path, _, exchange.query = exchange.path.partition(b"?")
+        self._phase = Phase.BODY
+        self._phase_since_ns = self._received_ns
+        declared = headers.get(b"content-length")
         if self._head_bytes > self._limits.header_limit_bytes < exchange.head_bytes:
             self._refusal = _header_too_large(self._limits.header_limit_bytes)
         elif declared is not None and int(declared) > self._limits.body_limit_bytes:
             self._refusal = _body_too_large(self._limits.body_limit_bytes)
-        elif exchange.header(b"expect") is not None and not exchange.http_10 and not self._exchanges:
+        elif b"expect" in headers and not exchange.http_10 and not self._exchanges:
             self.write(CONTINUE)
 
     def on_body(self, chunk: bytes) -> None:
@@ -169,7 +180,7 @@ class HttpConnection(asyncio.Protocol):
             self._body = []
         self._body_bytes = 0
         self._head_bytes = 0
-        self._enter(Phase.IDLE)
+        self._phase = Phase.IDLE
         if len(self._exchanges) >= self._limits.pipeline_limit or self._backlog:
             self._backlog.append(exchange)
             self._pause_reading()
@@ -197,11 +208,21 @@ class HttpConnection(asyncio.Protocol):
 
     def count_response(self, status: int) -> None:
         """Tell the server's counters."""
-        self._server.count_response(status)
+        self._server.responses[status] += 1
 
-    def finished(self, exchange: Exchange) -> None:
+    def finished(self) -> None:
         """An exchange was answered whole: give the turn to the next."""
         exchanges = self._exchanges
+        if len(exchanges) == 1 and not self._backlog and exchanges[0].complete:
+            # What nearly always happens, without the loops.
+            done = exchanges[0]
+            keeps_alive = self.keeps_alive(done)
+            exchanges.popleft()
+            self._server.ended(done)
+            self._phase_since_ns = self._received_ns
+            if not keeps_alive:
+                self._close()
+            return
         while exchanges and exchanges[0].complete:
             done = exchanges[0]
             keeps_alive = self.keeps_alive(done)
@@ -216,8 +237,6 @@ class HttpConnection(asyncio.Protocol):
             self._handle(self._backlog.popleft())
         if self._read_paused and not self._backlog:
             self._resume_reading()
-        if not exchanges:
-            self._phase_since_ns = self._server.now_ns()
 
     # --- the server's side ---------------------------------------------------------------------------------------
 
@@ -233,8 +252,9 @@ class HttpConnection(asyncio.Protocol):
             self._refuse(RequestTimeout(f"the request's headers took longer than {self._limits.header_timeout_s:g} s"))
         elif self._phase is Phase.BODY and waited_s > self._limits.body_timeout_s:
             self._refuse(RequestTimeout(f"the request's body took longer than {self._limits.body_timeout_s:g} s"))
-        elif self._phase is Phase.IDLE and not self._exchanges and waited_s > self._limits.idle_timeout_s:
-            self._close()
+        elif self._phase is Phase.IDLE and not self._exchanges:
+            if waited_s > (_LINGER_S if self._lingering else self._limits.idle_timeout_s):
+                self._transport.close()
 
     def refuse_and_close(self, error: SetpointError) -> None:
         """Answer with an error behind whatever is in flight, and close."""
@@ -255,10 +275,6 @@ class HttpConnection(asyncio.Protocol):
 
     # --- inside --------------------------------------------------------------------------------------------------
 
-    def _enter(self, phase: Phase) -> None:
-        self._phase = phase
-        self._phase_since_ns = self._server.now_ns()
-
     def _begin(self, exchange: Exchange) -> None:
         self._exchanges.append(exchange)
         self._server.began(exchange)
@@ -273,7 +289,8 @@ class HttpConnection(asyncio.Protocol):
         self._reading = None
         self._refusal = None
         self._body.clear()
-        self._enter(Phase.IDLE)
+        self._phase = Phase.IDLE
+        self._lingering = True
         self.refuse_and_close(error)
 
     def _not_reused(self) -> None:
@@ -285,7 +302,14 @@ class HttpConnection(asyncio.Protocol):
 
     def _close(self) -> None:
         self._ending = True
-        self._transport.close()
+        if self._lingering and self._transport.can_write_eof():
+            # Closing with its body unread would reset the connection and could take the refusal from the client: say that
+            # we are done, and drop what it still sends, for a moment.
+            self._phase_since_ns = self._server.now_ns()
+            self._transport.write_eof()
+            self._resume_reading()
+        else:
+            self._transport.close()
 
     def _pause_reading(self) -> None:
         if not self._read_paused and not self._transport.is_closing():

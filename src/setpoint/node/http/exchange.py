@@ -25,7 +25,7 @@ class Exchange:
         method: such as ``b"POST"``.
         path: as sent, percent-encoded, without the query.
         query: what came behind ``?``; empty without.
-        headers: in order, names in lower case.
+        headers: by name in lower case; of repeated ones the last.
         body: whole, transfer-decoded.
         keep_alive: the client means to reuse the connection.
         on_disconnect: called once, if the client leaves before its answer is complete.
@@ -52,7 +52,7 @@ class Exchange:
         self.method = b""
         self.path = b""
         self.query = b""
-        self.headers: list[tuple[bytes, bytes]] = []
+        self.headers: dict[bytes, bytes] = {}
         self.body = b""
         self.keep_alive = True
         self.http_10 = False
@@ -60,17 +60,12 @@ class Exchange:
         self.streaming = False
         self.on_disconnect: Callable[[], None] | None = None
 
-    def header(self, name: bytes) -> bytes | None:
-        """The first header of that (lower-case) name."""
-        for key, value in self.headers:
-            if key == name:
-                return value
-        return None
-
     @property
     def head_bytes(self) -> int:
         """Bytes of the request target and the headers."""
-        return len(self.path) + len(self.query) + sum(len(name) + len(value) + 4 for name, value in self.headers)
+        return (
+            len(self.path) + len(self.query) + sum(len(name) + len(value) + 4 for name, value in self.headers.items())
+        )
 
     def respond(self, status: int, body: bytes, content_type: bytes = JSON, headers: Headers = ()) -> None:
         """Answer whole. A second answer is a programming error and is refused loudly."""
@@ -80,7 +75,7 @@ class Exchange:
         head = response_head(status, content_type, len(body), headers, self.http_10, self._connection.keeps_alive(self))
         self._connection.count_response(status)
         self._write(head if self.method == b"HEAD" else head + body)
-        self._connection.finished(self)
+        self._connection.finished()
 
     def begin_stream(self, content_type: bytes, headers: Headers = ()) -> None:
         """Begin an answer of unknown length: chunked, or to the end of the connection for HTTP/1.0."""
@@ -103,7 +98,7 @@ class Exchange:
         if not self.http_10:
             self._write(b"0\r\n\r\n")
         self.streaming = False
-        self._connection.finished(self)
+        self._connection.finished()
 
     def _write(self, chunk: bytes) -> None:
         if self._connection.is_turn_of(self):

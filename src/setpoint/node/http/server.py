@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable
 
 from setpoint.core import Clock, Draining, InternalError, InvalidConfiguration, Limits, RefusedError, SetpointError
@@ -27,17 +28,15 @@ class HttpServer:
         handler: Handler,
         limits: Limits,
         clock: Clock,
-        on_response: Callable[[int], None],
         on_bug: Callable[[BaseException], str],
     ) -> None:
         self._handler = handler
-        self._on_response = on_response
         self._on_bug = on_bug
         self._connections: set[HttpConnection] = set()
         self._server: asyncio.Server | None = None
         self._sweeper: asyncio.Task[None] | None = None
         self._idle = asyncio.Event()
-        self._idle.set()
+        self.responses: Counter[int] = Counter()
         self.limits = limits
         self.now_ns = clock.now_ns
         self.in_flight = 0
@@ -95,17 +94,12 @@ class HttpServer:
     def began(self, exchange: Exchange) -> None:
         """A request is in flight."""
         self.in_flight += 1
-        self._idle.clear()
 
     def ended(self, exchange: Exchange) -> None:
         """A request is not in flight any more."""
         self.in_flight -= 1
-        if self.in_flight == 0:
+        if self.draining and self.in_flight == 0:
             self._idle.set()
-
-    def count_response(self, status: int) -> None:
-        """One more response of this status."""
-        self._on_response(status)
 
     async def drain(self, timeout_s: float) -> bool:
         """Answer what is in flight, refuse what is new, then close everything. False when time ran out first.
@@ -113,6 +107,8 @@ class HttpServer:
         The listener stays open meanwhile, so that new clients read a 503 and not a refused connection.
         """
         self.draining = True
+        if self.in_flight == 0:
+            self._idle.set()
         try:
             await asyncio.wait_for(self._idle.wait(), timeout_s)
             drained = True
@@ -155,4 +151,3 @@ def respond_error(exchange: Exchange, error: SetpointError) -> None:
     if not exchange.answered:
         headers = tuple((name.encode(), value.encode()) for name, value in headers_of(error))
         exchange.respond(status_of(error), body_of(error), headers=headers)
-
