@@ -41,9 +41,7 @@ def exposition(
         states = Counter(slot.state for slot in service.slots)
         families += [
             *service.metrics.families(labels),
-            Family(
-                "setpoint_queue_rows", "gauge", "Rows that wait for a worker.", (Sample(labels, service.queue_rows),)
-            ),
+            Family("setpoint_queue_rows", "gauge", "Rows that wait.", (Sample(labels, service.queue_rows),)),
             Family(
                 "setpoint_workers",
                 "gauge",

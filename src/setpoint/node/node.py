@@ -137,9 +137,14 @@ async def _run(config: NodeConfig, on_listening: Callable[[str, int], None], on_
             os._exit(130)
         node.stop()
 
+    def starter_is_gone() -> None:
+        if not os.read(config.lifeline, 4096):
+            loop.remove_reader(config.lifeline)
+            node.stop()
+
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop)
     if config.lifeline >= 0:
-        loop.add_reader(config.lifeline, lambda: (loop.remove_reader(config.lifeline), node.stop()))
+        loop.add_reader(config.lifeline, starter_is_gone)
     await node.run(on_listening, on_ready)
     return 0

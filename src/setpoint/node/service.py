@@ -59,7 +59,6 @@ class ModelService:
         limits: Limits,
         clock: Clock,
         on_bug: Callable[[BaseException], str],
-        restart: RestartPolicy = RestartPolicy(),
     ) -> None:
         self.config = config
         self.manifest = config.bundle.manifest
@@ -68,7 +67,7 @@ class ModelService:
         self._limits = limits
         self._now_ns = clock.now_ns
         self._on_bug = on_bug
-        self._restart = restart
+        self._restart = RestartPolicy()
         self._queue: BatchQueue[Request] = BatchQueue(limits.queue_limit_rows)
         self._sizers = {
             endpoint.name: BatchSizer(min(max(1, endpoint.batch_rows), CALL_LIMIT_REQUESTS))
@@ -78,6 +77,7 @@ class ModelService:
         self._started: asyncio.Future[None]
         self._dispatch_due = False
         self._closing = False
+        self._refusing = False
         self._last_failure = ""
         self._rows_per_s = 0.0
 
@@ -97,7 +97,7 @@ class ModelService:
 
     async def close(self) -> None:
         """End the workers. What still waits is refused; a node drains before it closes."""
-        self._closing = True
+        self._closing = self._refusing = True
         for request in self._queue.drain():
             self._fail(request, NotReady(f"model {self.name!r} was shut down"))
         for slot in self.slots:
@@ -130,7 +130,7 @@ class ModelService:
             QueueFull: too much waits already.
             NotReady: there is no worker, and none is likely to come soon.
         """
-        if self._hopeless:
+        if self._refusing:
             raise NotReady(f"model {self.name!r} has no worker: {self._last_failure}", 5.0)
         now_ns = self._now_ns()
         request.arrived_ns = now_ns
@@ -162,9 +162,10 @@ class ModelService:
                 slot.limit_ns = 0
                 slot.handle.kill()
 
-    @property
-    def _hopeless(self) -> bool:
-        return self._closing or all(slot.failed_starts >= _GIVE_UP_AFTER_FAILED_STARTS for slot in self.slots)
+    def _judge_hope(self) -> None:
+        """Decide whether new requests may wait for a worker."""
+        hopeless = all(slot.failed_starts >= _GIVE_UP_AFTER_FAILED_STARTS for slot in self.slots)
+        self._refusing = self._closing or (hopeless and not self.ready)
 
     def _queue_full(self) -> QueueFull:
         wait_s = self._queue.rows / self._rows_per_s if self._rows_per_s else 1.0
@@ -260,6 +261,7 @@ class ModelService:
                 self._stream_ended(slot, report)
             case Ready():
                 slot.release()
+                self._judge_hope()
                 if not self._started.done() and all(slot.state is not State.STARTING for slot in self.slots):
                     self._started.set_result(None)
                 self._dispatch()
@@ -286,7 +288,8 @@ class ModelService:
         self.metrics.restarts[slot.end_reason or "died"] += 1
         if not self._started.done():
             self._started.set_exception(ModelError(f"model {self.name!r}: the worker {reason} while it was loading"))
-        if self._hopeless:
+        self._judge_hope()
+        if self._refusing:
             for request in self._queue.drain():
                 self._fail(request, NotReady(f"model {self.name!r} has no worker: {self._last_failure}", 5.0))
         self._loop.call_later(self._restart.delay_s(slot.failed_starts), self._start_worker, slot)

@@ -252,9 +252,8 @@ class HttpConnection(asyncio.Protocol):
             self._refuse(RequestTimeout(f"the request's headers took longer than {self._limits.header_timeout_s:g} s"))
         elif self._phase is Phase.BODY and waited_s > self._limits.body_timeout_s:
             self._refuse(RequestTimeout(f"the request's body took longer than {self._limits.body_timeout_s:g} s"))
-        elif self._phase is Phase.IDLE and not self._exchanges:
-            if waited_s > (_LINGER_S if self._lingering else self._limits.idle_timeout_s):
-                self._transport.close()
+        elif self._phase is Phase.IDLE and not self._exchanges and waited_s > self._idle_limit_s:
+            self._transport.close()
 
     def refuse_and_close(self, error: SetpointError) -> None:
         """Answer with an error behind whatever is in flight, and close."""
@@ -263,6 +262,10 @@ class HttpConnection(asyncio.Protocol):
         exchange.keep_alive = False
         self._begin(exchange)
         exchange.respond(status_of(error), body_of(error))
+
+    @property
+    def _idle_limit_s(self) -> float:
+        return _LINGER_S if self._lingering else self._limits.idle_timeout_s
 
     def close_if_idle(self) -> None:
         """Close unless a request is in flight."""
@@ -303,8 +306,8 @@ class HttpConnection(asyncio.Protocol):
     def _close(self) -> None:
         self._ending = True
         if self._lingering and self._transport.can_write_eof():
-            # Closing with its body unread would reset the connection and could take the refusal from the client: say that
-            # we are done, and drop what it still sends, for a moment.
+            # Closing with its body unread would reset the connection and could take the refusal from the client: say
+            # that we are done, and drop what it still sends, for a moment.
             self._phase_since_ns = self._server.now_ns()
             self._transport.write_eof()
             self._resume_reading()
