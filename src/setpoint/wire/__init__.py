@@ -1,9 +1,11 @@
 """Wire protocols: encode and decode, nothing else. No sockets, no state, no models."""
 
 from setpoint.wire import sse
+from setpoint.wire.docs_page import docs_page
 from setpoint.wire.errors import body_of, headers_of, status_of
 from setpoint.wire.metadata import model_metadata, server_metadata
 from setpoint.wire.native_json import NativeTensorCodec, check_object, count_rows
+from setpoint.wire.openapi import openapi_document
 from setpoint.wire.v2_json import InferRequest, V2Codec
 
 __all__ = [
@@ -13,8 +15,10 @@ __all__ = [
     "body_of",
     "check_object",
     "count_rows",
+    "docs_page",
     "headers_of",
     "model_metadata",
+    "openapi_document",
     "server_metadata",
     "sse",
     "status_of",
