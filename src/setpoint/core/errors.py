@@ -216,4 +216,8 @@ def _leaves(root: type[SetpointError]) -> dict[str, type[SetpointError]]:
     return found
 
 
-_BY_KIND = {**_leaves(SetpointError), InvalidRequest.kind: InvalidRequest, MissingExtra.kind: ConfigurationError}
+_BY_KIND: dict[str, type[SetpointError]] = {
+    **_leaves(SetpointError),
+    InvalidRequest.kind: InvalidRequest,
+    MissingExtra.kind: ConfigurationError,
+}
