@@ -46,11 +46,11 @@ def prepare() -> Path:
         raise SystemExit("the package magika is not installed: pip install 'setpoint[examples]'")
     package = Path(spec.submodule_search_locations[0])
     BUILD.mkdir(parents=True, exist_ok=True)
-    model = package / "models" / "standard_v3_3"
+    (network,) = package.glob("models/*/model.onnx")
     for source in (
         HERE / "identify.py",
-        model / "model.onnx",
-        model / "config.min.json",
+        network,
+        network.with_name("config.min.json"),
         package / "config" / "content_types_kb.min.json",
     ):
         shutil.copyfile(source, BUILD / source.name)
@@ -96,7 +96,7 @@ def differences(port: int, contents: dict[Path, bytes], settings: Settings) -> l
     found = []
     for path, content in contents.items():
         expected = official.identify_bytes(content)
-        answer = ask(connection, CLASS_PATH, content, BYTES)
+        (answer,) = ask(connection, CLASS_PATH, content, BYTES)  # a raw body is a batch of one
         if answer["label"] != expected.output.label:
             found.append(f"{path}: magika says {answer['label']}, the official library {expected.output.label}")
         if label_without_network(content, settings) is None:
@@ -195,9 +195,9 @@ def show(port: int, node: subprocess.Popen[bytes], folder: Path) -> bool:
     settings = msgspec.json.decode((BUILD / "config.min.json").read_bytes(), type=Settings)
     files = [*real_files(REPOSITORY), *real_files(folder)]
     contents = {path: path.read_bytes() for path in files}
+    print(f"\ncomparing {len(contents)} real files with the official library ...", flush=True)
     wrong = differences(port, contents, settings)
-    print(f"\ncompared  {len(contents)} real files with the official library: {len(wrong)} answers differ")
-    print("\n".join(wrong[:20]))
+    print(f"compared  {len(wrong)} answers differ", *wrong[:20], sep="\n          ")
     failed = measure(port, list(contents.values()), settings)
     memory = resident_mb(node.pid)
     print("memory    " + ", ".join(f"{name} {megabytes:.0f} MB" for name, megabytes in memory.items()))
