@@ -211,8 +211,8 @@ def test_several_models_from_the_registry_with_their_own_workers(
 
 def test_json_is_one_record_when_ready(serve: Callable[..., Served], linear: Path) -> None:
     served = serve("linear.onnx", "--json")
-    served.read_until("}")
-    record = json.loads("\n".join(served.lines))
+    served.read_until("{")
+    record = json.loads(served.lines[-1])
     assert record["models"][0]["name"] == "linear"
     assert get(record["url"] + "/v2/models/linear")["platform"] == "onnxruntime_onnx"
 
@@ -307,7 +307,7 @@ def test_an_idle_node_is_small_and_quick_to_start(
     assert min(starts_s) < 1.5, starts_s
     assert sizes_mb[node] < 120, sizes_mb
     assert len(sizes_mb) > 1
-    for heavy in ("onnxruntime", "sklearn", "scipy", "/onnx/"):
+    for heavy in ("/onnxruntime/", "/onnx/", "/sklearn/", "/scipy/"):
         assert heavy not in maps
 
 
