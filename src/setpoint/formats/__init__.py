@@ -21,6 +21,7 @@ _BUILT_IN = (
     # In the order asked: a folder with a Python model may hold an ONNX file too, and a pickle says least about itself.
     ("setpoint.formats.python_class", "PythonClassFormat"),
     ("setpoint.formats.onnx", "OnnxFormat"),
+    ("setpoint.formats.sklearn", "SklearnFormat"),
 )
 
 

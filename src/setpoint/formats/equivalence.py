@@ -47,6 +47,7 @@ class Difference(msgspec.Struct, frozen=True):
         worst_absolute: largest ``|actual - expected|``; 0 for what is no number; infinite where one is NaN or
             infinite and the other is not.
         worst_relative: largest of the same over ``|expected|``, where that is not 0.
+        worst_of_scale: ``worst_absolute`` over the largest ``|expected|``.
         problem: why the arrays cannot be compared at all, such as different shapes; empty when they can.
     """
 
@@ -54,6 +55,7 @@ class Difference(msgspec.Struct, frozen=True):
     row_count: int = 1
     worst_absolute: float = 0.0
     worst_relative: float = 0.0
+    worst_of_scale: float = 0.0
     problem: str = ""
 
     @property
@@ -104,16 +106,16 @@ def compare(expected: NDArray[Any], actual: NDArray[Any], tolerance: Tolerance) 
     size = np.nan_to_num(np.abs(wide_expected), nan=0.0, posinf=0.0)
     if not (datatype_of(expected.dtype).is_float or datatype_of(actual.dtype).is_float):
         return _difference(expected, ~same, gap)
-    return _difference(expected, gap > tolerance.relative * size + tolerance.of_scale * scale, gap)
+    return _difference(expected, gap > tolerance.relative * size + tolerance.of_scale * scale, gap, scale)
 
 
-def magnitude(difference: float) -> str:
-    """A difference in words that do not change with the machine: ``exactly`` or ``within`` the next power of ten."""
-    if difference == 0:
+def closeness(worst_of_scale: float) -> str:
+    """A difference in words that do not change with every machine: the next power of ten."""
+    if worst_of_scale == 0:
         return "exactly"
-    if not math.isfinite(difference):
+    if not math.isfinite(worst_of_scale):
         return "not at all"
-    return f"within 1e{math.ceil(math.log10(difference)):d}"
+    return f"within 1e{math.ceil(math.log10(worst_of_scale)):d} of the largest"
 
 
 def _widen(array: NDArray[Any]) -> NDArray[Any]:
@@ -121,7 +123,7 @@ def _widen(array: NDArray[Any]) -> NDArray[Any]:
     return array.astype(np.longdouble) if array.dtype.kind in "iu" else array.astype(np.float64)
 
 
-def _difference(expected: NDArray[Any], differs: Any, gap: NDArray[Any] | None) -> Difference:
+def _difference(expected: NDArray[Any], differs: Any, gap: NDArray[Any] | None, scale: float = 0.0) -> Difference:
     outside = np.asarray(differs, dtype=np.bool_)  # numpy turns arrays without axes into scalars
     by_row = outside.reshape(outside.shape[0], -1).any(axis=1) if outside.ndim else outside.reshape(1)
     worst_absolute = worst_relative = 0.0
@@ -130,4 +132,5 @@ def _difference(expected: NDArray[Any], differs: Any, gap: NDArray[Any] | None) 
         size = np.abs(_widen(expected))
         known = np.isfinite(size) & (size > 0)
         worst_relative = float((gap[known] / size[known]).max()) if known.any() else 0.0
-    return Difference(tuple(np.flatnonzero(by_row).tolist()), by_row.size, worst_absolute, worst_relative)
+    rows = tuple(np.flatnonzero(by_row).tolist())
+    return Difference(rows, by_row.size, worst_absolute, worst_relative, worst_absolute / scale if scale else 0.0)

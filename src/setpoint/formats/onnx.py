@@ -56,7 +56,7 @@ class OnnxFormat:
         weights = _external_weights(model, model_file)
         checks: list[str] = []
         artifact = model_file
-        if removed := _drop_zip_maps(model):
+        if removed := drop_zip_maps(model):
             checks.append(f"outputs {', '.join(removed)} give the probabilities as a tensor instead of a list of maps")
             artifact = _rewrite(model, model_file, weights, workdir)
         shares_range = any(node.op_type in _RANGE_AT_RUN_TIME for node in _nodes(model.graph))
@@ -195,7 +195,7 @@ def _external_weights(model: onnx.ModelProto, model_file: Path) -> dict[str, Pat
     return found
 
 
-def _drop_zip_maps(model: onnx.ModelProto) -> list[str]:
+def drop_zip_maps(model: onnx.ModelProto) -> list[str]:
     """Replace outputs that are lists of maps, as older converters make them, by the tensor they are made from.
 
     Returns:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from setpoint.core import FREE, InvalidConfiguration, ModelError, Signature, TensorSpec
 from setpoint.engines import Arrays, DeclaredTensor, EngineOptions, load_onnx
 from setpoint.formats import inputs as made
-from setpoint.formats.equivalence import Tolerance, compare, magnitude, tolerance_for
+from setpoint.formats.equivalence import Tolerance, closeness, compare, tolerance_for
 
 Run = Callable[[Arrays], dict[str, NDArray[Any]]]
 
@@ -39,12 +39,21 @@ class Probe(msgspec.Struct, frozen=True):
     checks: tuple[str, ...]
 
 
-def probe(artifact: Path, sample: Path | None = None, *, shares_range: bool = False) -> Probe:
+def probe(
+    artifact: Path,
+    sample: Path | None = None,
+    *,
+    rows: Arrays | None = None,
+    origin: str = "made-up rows",
+    shares_range: bool = False,
+) -> Probe:
     """Run an ``.onnx`` file and describe it.
 
     Args:
         artifact: the model file.
-        sample: the user's ``.npz``; made-up input is used without.
+        sample: the user's ``.npz``.
+        rows: input that is known to run. Made-up input is used where neither is given.
+        origin: of ``rows``, in words.
         shares_range: the graph quantises activations as it runs, so a looser tolerance holds between rows.
 
     Raises:
@@ -52,10 +61,14 @@ def probe(artifact: Path, sample: Path | None = None, *, shares_range: bool = Fa
     """
     try:
         executable = load_onnx(artifact, EngineOptions(), quiet=True)
-        if sample is None:
-            return _describe(executable.run, executable.inputs, executable.outputs, *_find(executable), shares_range)
-        given = made.read_sample(sample, executable.inputs)
-        return _describe(executable.run, executable.inputs, executable.outputs, given, None, shares_range)
+        if sample is not None:
+            rows, origin = made.read_sample(sample, executable.inputs), f"rows of {sample.name}"
+        given, shape = (dict(rows), None) if rows is not None else _find(executable)
+        signature, verdict = _describe(
+            executable.run, executable.inputs, executable.outputs, given, shape, shares_range
+        )
+        kind = "batched" if signature.batched else "unbatched"
+        return Probe(signature, (f"{kind} on {origin}: {verdict}",))
     except ModelError as error:
         hint = "" if sample is None else f" on the rows of {sample}"
         raise InvalidConfiguration(f"{artifact.name}{hint}: {error}") from error
@@ -86,19 +99,18 @@ def _describe(
     arrays: dict[str, NDArray[Any]],
     shape: made.Shape | None,
     shares_range: bool,
-) -> Probe:
-    trials = [arrays, *(_other_trials(run, declared_inputs, shape) if shape else ())]
+) -> tuple[Signature, str]:
+    """The signature, and why it is batched or not."""
+    trials = [arrays, *(_other_trials(run, declared_inputs, shape) if shape else _fewer_rows(declared_inputs, arrays))]
     answers = [run(trial) for trial in trials]
     verdict = "not every input has a free first axis"
-    batched = bool(declared_inputs) and all(tensor.axes and made.is_free(tensor.axes[0]) for tensor in declared_inputs)
+    batched = _may_be_batched(declared_inputs)
     if batched:
         verdict, batched = _judge_rows(run, trials, answers, shares_range)
     specs = tuple(
         _observed(tensor, [answer[tensor.name] for answer in answers], batched) for tensor in declared_outputs
     )
-    signature = Signature(tuple(tensor.spec for tensor in declared_inputs), specs, batched)
-    source = "real rows" if shape is None else "made-up rows"
-    return Probe(signature, (f"{'batched' if batched else 'unbatched'} on {source}: {verdict}",))
+    return Signature(tuple(tensor.spec for tensor in declared_inputs), specs, batched), verdict
 
 
 def _other_trials(
@@ -118,6 +130,17 @@ def _other_trials(
                 continue
             yield arrays
             break
+
+
+def _fewer_rows(tensors: tuple[DeclaredTensor, ...], arrays: Arrays) -> Iterator[dict[str, NDArray[Any]]]:
+    """Of given rows, the first half, so that another number of rows is seen."""
+    most = max((len(array) for array in arrays.values() if array.ndim), default=0)
+    if _may_be_batched(tensors) and most > 1:
+        yield made.take(arrays, slice(0, most // 2))
+
+
+def _may_be_batched(tensors: tuple[DeclaredTensor, ...]) -> bool:
+    return bool(tensors) and all(tensor.axes and made.is_free(tensor.axes[0]) for tensor in tensors)
 
 
 def _with_length(shape: made.Shape, name: str, length: int) -> made.Shape:
@@ -154,12 +177,12 @@ def _judge_rows(
                 difference = compare(together[name][part], output, tolerance)
                 if not difference.within:
                     return f"output {name!r} of {_rows(part)} depends on the other rows of its batch", False
-                worst = max(worst, difference.worst_absolute)
+                worst = max(worst, difference.worst_of_scale)
                 compared += part.stop - part.start
     if all(len(next(iter(arrays.values()))) < 2 for arrays in trials):
         return "no two rows could be computed together; a sample of several rows may show that it is batched", False
     shared = ", one quantisation range per batch" if shares_range else ""
-    return f"rows together are the rows alone {magnitude(worst)} ({compared} rows compared{shared})", True
+    return f"rows together are the rows alone {closeness(worst)} ({compared} rows compared{shared})", True
 
 
 def _parts(rows: int) -> list[slice]:
@@ -174,7 +197,7 @@ def _rows(part: slice) -> str:
 
 
 def _observed(declared: DeclaredTensor, answers: list[NDArray[Any]], batched: bool) -> TensorSpec:
-    """An output as it came: the declared length where every run agreed with it, free where declared so or seen to vary.
+    """An output as it came: free where it was declared so or seen to vary, else as long as it was in every run.
 
     Raises:
         InvalidConfiguration: the rank changes from run to run, which no signature can say.
@@ -189,7 +212,7 @@ def _observed(declared: DeclaredTensor, answers: list[NDArray[Any]], batched: bo
         seen = {answer.shape[position] for answer in answers}
         if honest:
             axis = declared.axes[position]
-            lengths.append(axis if isinstance(axis, int) and seen == {axis} else FREE)
+            lengths.append(seen.pop() if isinstance(axis, int) and len(seen) == 1 else FREE)
         else:
             lengths.append(seen.pop() if len(seen) == 1 else FREE)
     if batched:
