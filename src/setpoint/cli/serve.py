@@ -175,7 +175,8 @@ class _Announcement:
         """Every model can answer."""
         if self._as_json:
             # One line, unlike other records: whoever started us reads it from a pipe that stays open.
-            click.echo(msgspec.json.encode({"url": self._url, "models": [self._record(model) for model in self._models]}))
+            models = [self._record(model) for model in self._models]
+            click.echo(msgspec.json.encode({"url": self._url, "models": models}))
             return
         for model in self._models:
             _line("serving", f"{model.bundle.reference}   {signature_text(model.bundle)}   {_form(model)}")

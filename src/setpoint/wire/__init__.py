@@ -6,6 +6,7 @@ from setpoint.wire.errors import body_of, headers_of, status_of
 from setpoint.wire.metadata import model_metadata, server_metadata
 from setpoint.wire.native_json import NativeTensorCodec, check_object, count_rows
 from setpoint.wire.openapi import openapi_document
+from setpoint.wire.openapi_examples import example_of, infer_example, nested_example
 from setpoint.wire.v2_json import InferRequest, V2Codec
 
 __all__ = [
@@ -16,8 +17,11 @@ __all__ = [
     "check_object",
     "count_rows",
     "docs_page",
+    "example_of",
     "headers_of",
+    "infer_example",
     "model_metadata",
+    "nested_example",
     "openapi_document",
     "server_metadata",
     "sse",

@@ -1,4 +1,7 @@
-"""Values that fit a JSON Schema, to try a route with; and V2 requests that fit a signature. Pure."""
+"""Requests to try a route with: values that fit a JSON Schema, tensors that fit a signature. Pure.
+
+The OpenAPI document shows them, and ``setpoint serve`` prints them as lines for the shell.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +17,9 @@ REFERENCE = "#/components/schemas/"
 MOST_ELEMENTS = 4096
 """An example with more elements is left out: nobody reads it, and a page of it can be megabytes."""
 _DEPTH_LIMIT = 16
+_FREE_LENGTH = 8  # one length for every free axis, since a signature does not say which of them must be equal
+_FREE_IMAGE_LENGTH = 32  # where a tensor has four axes: convolutions that halve a few times must not run out of pixels
+_IMAGE_AXES = 4
 _FORMATS = {
     "date-time": "2026-01-31T12:00:00Z",
     "date": "2026-01-31",
@@ -22,10 +28,12 @@ _FORMATS = {
     "uuid": "123e4567-e89b-12d3-a456-426614174000",
     "decimal": "1.5",
 }
+_PNG = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAQAAAC1HAwCAAAAC0lEQVR42mNk+A8AAQUBAScY42YAAAAASUVORK5CYII="  # one pixel
+_WAV = "UklGRiYAAABXQVZFZm10IBAAAAABAAEAgD4AAAB9AAACABAAZGF0YQIAAAAAAA=="  # one sample
 
 
 class TooLarge(Exception):
-    """The example would have more than ``MOST_ELEMENTS`` elements."""
+    """The example would have more elements than are wanted."""
 
 
 class ExampleMaker:
@@ -33,20 +41,22 @@ class ExampleMaker:
 
     Args:
         schemas: definitions that ``$ref`` points into, by their name after ``#/components/schemas/``.
+        most_elements: of all lists together.
     """
 
-    def __init__(self, schemas: Mapping[str, Any]) -> None:
+    def __init__(self, schemas: Mapping[str, Any], most_elements: int) -> None:
         self._schemas = schemas
+        self._most_elements = most_elements
         self._elements = 0
 
     def value(self, schema: Mapping[str, Any], depth: int = 0) -> Any:
         """A value that fits ``schema``, as short as it may be but with one element in lists of free length.
 
         Raises:
-            TooLarge: beyond ``MOST_ELEMENTS``, or nested without end.
+            TooLarge: beyond ``most_elements``, or nested without end.
         """
         self._elements += 1
-        if self._elements > MOST_ELEMENTS or depth > _DEPTH_LIMIT:
+        if self._elements > self._most_elements or depth > _DEPTH_LIMIT:
             raise TooLarge
         if examples := schema.get("examples"):
             return examples[0]
@@ -59,12 +69,13 @@ class ExampleMaker:
             return self.value(self._schemas[schema["$ref"].removeprefix(REFERENCE)], depth + 1)
         for key in ("anyOf", "oneOf", "allOf"):
             if key in schema:
-                return self.value(schema[key][0], depth + 1)
+                choices = schema[key]
+                return self.value(next((part for part in choices if part.get("type") != "null"), choices[0]), depth + 1)
         return self._of_type(schema, depth)
 
     def _of_type(self, schema: Mapping[str, Any], depth: int) -> Any:
         kinds = schema.get("type", "string")
-        match kinds if isinstance(kinds, str) else kinds[0]:
+        match kinds if isinstance(kinds, str) else next((kind for kind in kinds if kind != "null"), "null"):
             case "object":
                 return self._object(schema, depth)
             case "array":
@@ -94,32 +105,61 @@ class ExampleMaker:
         fixed = schema.get("prefixItems")
         if fixed:
             return [self.value(part, depth + 1) for part in fixed]
-        length = max(1, schema.get("minItems", 1))
-        if schema.get("maxItems") == 0:
-            return []
+        length = schema.get("minItems") or (0 if self._is_full(schema, depth) else 1)
         items = schema.get("items")
         return [self.value(items if isinstance(items, dict) else {"type": "number"}, depth + 1) for _ in range(length)]
 
+    def _is_full(self, schema: Mapping[str, Any], depth: int) -> bool:
+        """Whether a list of free length had better be empty: a type that holds a list of itself ends there."""
+        return schema.get("maxItems") == 0 or depth > _DEPTH_LIMIT // 2
 
-def example_of(schema: Mapping[str, Any], schemas: Mapping[str, Any]) -> Any:
+
+def example_of(schema: Mapping[str, Any], schemas: Mapping[str, Any], most_elements: int = MOST_ELEMENTS) -> Any:
     """A value that fits ``schema``; ``msgspec.UNSET`` where it would be too large."""
     try:
-        return ExampleMaker(schemas).value(schema)
+        return ExampleMaker(schemas, most_elements).value(schema)
     except TooLarge:
         return msgspec.UNSET
 
 
-def infer_example(signature: Signature) -> Any:
-    """A V2 request that fits ``signature``; ``msgspec.UNSET`` where it has no JSON form or would be too large."""
+def infer_example(signature: Signature, most_elements: int = MOST_ELEMENTS) -> Any:
+    """A V2 request of one row; ``msgspec.UNSET`` where tensors have no V2 JSON form or it would be too large."""
+    if not all(spec.type.json_number for spec in (*signature.inputs, *signature.outputs)):
+        return msgspec.UNSET
     inputs = []
-    for spec in signature.inputs:
-        shape = [1 if length == FREE else length for length in spec.shape]
+    for spec, shape in _shapes(signature):
         elements = math.prod(shape)
-        if elements > MOST_ELEMENTS or not spec.type.json_number:
+        if elements > most_elements:
             return msgspec.UNSET
         data = [_element(spec)] * elements
-        inputs.append({"name": spec.name, "datatype": spec.datatype, "shape": shape, "data": data})
+        inputs.append({"name": spec.name, "shape": shape, "datatype": spec.datatype, "data": data})
     return {"inputs": inputs}
+
+
+def nested_example(signature: Signature) -> dict[str, Any]:
+    """One row as the native route takes it: input name → nested lists. Every datatype has this form."""
+    body = {}
+    for spec, shape in _shapes(signature):
+        value = _element(spec)
+        for length in reversed(shape):
+            value = [value] * length
+        body[spec.name] = value
+    return body
+
+
+def _shapes(signature: Signature) -> list[tuple[TensorSpec, list[int]]]:
+    images = any(len(spec.shape) >= _IMAGE_AXES for spec in signature.inputs)
+    free = _FREE_IMAGE_LENGTH if images else _FREE_LENGTH
+    return [
+        (
+            spec,
+            [
+                length if length != FREE else 1 if axis == 0 and signature.batched else free
+                for axis, length in enumerate(spec.shape)
+            ],
+        )
+        for spec in signature.inputs
+    ]
 
 
 def _element(spec: TensorSpec) -> Any:
@@ -141,5 +181,7 @@ def _number(schema: Mapping[str, Any], wanted: float) -> float:
 def _text(schema: Mapping[str, Any]) -> str:
     if known := _FORMATS.get(schema.get("format", "")):
         return known
-    text: str = "dGV4dA==" if schema.get("contentEncoding") == "base64" else "text"
-    return text.ljust(schema.get("minLength", 0), "x")[: schema.get("maxLength")]
+    if schema.get("contentEncoding") == "base64":
+        meaning = schema.get("description", "")
+        return _PNG if "PNG" in meaning else _WAV if "WAV" in meaning else "dGV4dA=="
+    return "text".ljust(schema.get("minLength", 0), "x")[: schema.get("maxLength")]
