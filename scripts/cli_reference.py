@@ -26,13 +26,14 @@ def reference() -> str:
 
 
 def _sections() -> Iterator[str]:
-    context = click.Context(cli, info_name="setpoint", terminal_width=WIDTH, max_content_width=WIDTH)
+    settings = {**cli.context_settings, "terminal_width": WIDTH, "max_content_width": WIDTH}
+    context = click.Context(cli, info_name="setpoint", **settings)
     yield _section("setpoint", cli.get_help(context))
     for verb in VERBS:
         command = cli.get_command(context, verb)
         if command is None:
             raise RuntimeError(f"{verb} is listed and cannot be called")
-        inner = click.Context(command, info_name=verb, parent=context, terminal_width=WIDTH, max_content_width=WIDTH)
+        inner = click.Context(command, info_name=verb, parent=context, **settings)
         yield _section(f"setpoint {verb}", command.get_help(inner))
 
 

@@ -84,11 +84,21 @@ def test_rooms_are_entered_by_their_door(file: Path) -> None:
 
 
 def missing_extra_calls() -> Iterator[tuple[str, str]]:
-    """Where ``MissingExtra`` is raised, and the extra it names."""
+    """Where ``MissingExtra`` is raised, and the extra it names: written out there, or a constant of the module."""
     for file in sources:
-        for node in ast.walk(ast.parse(file.read_text())):
+        tree = ast.parse(file.read_text())
+        constants = {
+            target.id: node.value
+            for node in tree.body
+            if isinstance(node, ast.Assign)
+            for target in node.targets
+            if isinstance(target, ast.Name)
+        }
+        for node in ast.walk(tree):
             if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "MissingExtra" and len(node.args) > 1:
                 extra = node.args[1]
+                if isinstance(extra, ast.Name):
+                    extra = constants.get(extra.id, extra)
                 assert isinstance(extra, ast.Constant), f"{relative(file)}:{node.lineno}: write the extra's name out"
                 yield f"{relative(file)}:{node.lineno}", str(extra.value)
 

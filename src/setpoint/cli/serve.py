@@ -54,8 +54,7 @@ class ObjectiveText(click.ParamType[Objective]):
     "--max-body",
     type=ByteSize(),
     default=_DEFAULTS.body_limit_bytes,
-    show_default=format_bytes(_DEFAULTS.body_limit_bytes).replace(" ", ""),
-    help="Largest request body.",
+    help=f"Largest request body.  [default: {format_bytes(_DEFAULTS.body_limit_bytes).replace(' ', '')}]",
 )
 @click.option(
     "--queue-limit",
@@ -68,22 +67,19 @@ class ObjectiveText(click.ParamType[Objective]):
     "--request-timeout",
     type=Duration(),
     default=_DEFAULTS.request_timeout_s,
-    show_default=format_seconds(_DEFAULTS.request_timeout_s),
-    help="An older request is refused instead of computed.",
+    help=f"An older request is refused instead of computed.  [default: {format_seconds(_DEFAULTS.request_timeout_s)}]",
 )
 @click.option(
     "--run-timeout",
     type=Duration(),
     default=_DEFAULTS.run_timeout_s,
-    show_default=format_seconds(_DEFAULTS.run_timeout_s),
-    help="A worker that holds one batch longer is replaced.",
+    help=f"A worker that holds one batch longer is replaced.  [default: {format_seconds(_DEFAULTS.run_timeout_s)}]",
 )
 @click.option(
     "--drain-timeout",
     type=Duration(),
     default=_DEFAULTS.drain_timeout_s,
-    show_default=format_seconds(_DEFAULTS.drain_timeout_s),
-    help="How long shutting down waits for accepted requests.",
+    help=f"How long shutting down waits for accepted requests.  [default: {format_seconds(_DEFAULTS.drain_timeout_s)}]",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one record on one line when ready.")
 @click.option("--until-stdin-closes", is_flag=True, help="Also end when standard input ends, as with its starter.")
