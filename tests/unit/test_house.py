@@ -137,7 +137,7 @@ def test_every_direct_dependency_is_accounted_for() -> None:
 
 def test_the_readme_and_ci_run_the_same_tests() -> None:
     assert "make test" in (HOUSE / "README.md").read_text()
-    assert re.search(r"^make test$", (HOUSE / ".ci" / "run").read_text(), re.MULTILINE)
+    assert re.search(r"^step make test$", (HOUSE / ".ci" / "run").read_text(), re.MULTILINE)
 
 
 def test_scripts_are_valid_shell_and_can_be_run() -> None:
