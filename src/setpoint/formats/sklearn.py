@@ -37,7 +37,6 @@ if TYPE_CHECKING:
     import onnx
 
 INPUT = "X"
-_EXTRA = "sklearn"
 _REMEDY = "to serve it as it is, wrap it in a Python class (a file that defines a setpoint.Model)"
 _OPSETS = {"": 18, "ai.onnx.ml": 3}  # read by every ONNX Runtime since 1.14; later ones change nothing for these models
 _SAMPLE_ROWS_LIMIT = 2000
@@ -135,7 +134,7 @@ def _load(source: Path, trust: bool) -> tuple[Any, tuple[str, ...]]:
         import skops.io
     except ImportError as error:
         library = "skops" if "skops" in str(error) else "scikit-learn"
-        raise MissingExtra(library, _EXTRA, f"packing {source.name}") from error
+        raise MissingExtra(library, "sklearn", f"packing {source.name}") from error
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         estimator = _load_skops(source, trust, skops.io) if is_archive else _load_pickle(source)
@@ -206,7 +205,7 @@ def _convert(estimator: Any, columns: int, title: str) -> onnx.ModelProto:
         from skl2onnx.common.data_types import FloatTensorType
         from skl2onnx.common.exceptions import MissingConverter, MissingShapeCalculator
     except ImportError as error:
-        raise MissingExtra("skl2onnx", _EXTRA, f"converting a {title}") from error
+        raise MissingExtra("skl2onnx", "sklearn", f"converting a {title}") from error
 
     prepared = prepare(estimator)
     convert = functools.partial(

@@ -100,6 +100,7 @@ class Layout:
         with self._temporary_file() as (file, temporary):
             file.write(index.to_json())
             self._settle(file, temporary, self.root / "index.json", mode=0o644)
+        self._sweep()
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
@@ -173,7 +174,6 @@ class Layout:
             with tempfile.NamedTemporaryFile(dir=self._tmp, delete=False) as file:
                 file.write(LAYOUT_FILE)
                 self._settle(file, Path(file.name), marker, mode=0o644)
-            self._sweep()
 
     def _sweep(self) -> None:
         """Throw away what crashed writers left long ago."""
