@@ -69,8 +69,9 @@ class Connection:
         Raises:
             SetpointError: the node answered with an error, or the stream broke off with one.
         """
+        response = self._exchange("POST", path, body, content_type)
         broken = False
-        with self._exchange("POST", path, body, content_type) as response:
+        try:
             for line in response:
                 if line.startswith(b"event: error"):
                     broken = True
@@ -79,6 +80,9 @@ class Connection:
                     if broken:
                         raise ModelError(_message(data))
                     yield data
+        finally:
+            if not response.isclosed():  # left unread by an error or by its consumer: nothing can follow it here
+                self.close()
 
     def close(self) -> None:
         """Close this thread's connection."""

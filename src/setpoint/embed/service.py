@@ -67,15 +67,7 @@ class Service:
     def close(self) -> None:
         """Drain and end the node. Safe to call twice."""
         self.client.close()
-        if self._process.stdin is not None:
-            self._process.stdin.close()  # the node ends with its standard input, so also when this process is killed
-        try:
-            self._process.wait(_STOP_TIMEOUT_S)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
-        if self._process.stdout is not None:
-            self._process.stdout.close()
+        _end(self._process)
         self._folder.cleanup()
 
     def __enter__(self) -> Service:
@@ -136,8 +128,7 @@ def serve(
         try:
             return Service(process, _announced_url(process), bundle.name, folder)
         except BaseException:
-            process.kill()
-            process.wait()
+            _end(process)
             raise
     except BaseException:
         folder.cleanup()
@@ -181,6 +172,18 @@ def _start(arguments: list[str], home: str | None) -> subprocess.Popen[str]:
     )
 
 
+def _end(process: subprocess.Popen[str]) -> None:
+    assert process.stdin is not None, "started with pipes"
+    assert process.stdout is not None, "started with pipes"
+    process.stdin.close()  # the node drains and ends with its standard input, so also when this process is killed
+    try:
+        process.wait(_STOP_TIMEOUT_S)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+    process.stdout.close()
+
+
 def _announced_url(process: subprocess.Popen[str]) -> str:
     errors = _Errors(process.stderr)
     assert process.stdout is not None, "started with a pipe"
@@ -190,7 +193,7 @@ def _announced_url(process: subprocess.Popen[str]) -> str:
         url: str = json.loads(line)["url"]
         return url
     status = process.wait()
-    message = errors.text().strip().removeprefix("setpoint: ").removeprefix("error: ")
+    message = errors.text().strip().removeprefix("Error: ")
     if status == 2:
         raise InvalidConfiguration(message)
     raise SetpointError(message or f"the node ended with status {status} before it was ready")

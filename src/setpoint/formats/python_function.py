@@ -7,9 +7,10 @@ import io
 import pickletools
 import sys
 import sysconfig
+import typing
 from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
+from types import FunctionType, ModuleType
 from typing import Any
 
 import msgspec
@@ -51,7 +52,7 @@ def write_function(function: Callable[..., Any], folder: Path) -> Path:
     contracts(model_class)
     module = sys.modules.get(function.__module__)
     try:
-        pickled = _pickled(function, module)
+        pickled = _pickled(_with_resolved_annotations(function), module)
     except Exception as error:  # whatever the function refers to runs its own pickling code
         raise InvalidConfiguration(
             f"function {function.__name__!r} cannot be pickled ({type(error).__name__}: {error}); "
@@ -61,6 +62,23 @@ def write_function(function: Callable[..., Any], folder: Path) -> Path:
     text = _MODULE.format(name=function.__name__, pickle=PICKLE_FILE, class_name=model_class.__name__)
     (folder / "model.py").write_text(text, encoding="utf-8")
     return folder
+
+
+def _with_resolved_annotations(function: Callable[..., Any]) -> Callable[..., Any]:
+    """A copy whose annotations are objects and not text.
+
+    With ``from __future__ import annotations`` they are text, and what only the text mentions does not travel with the
+    function.
+    """
+    assert isinstance(function, FunctionType), "model_from_function takes nothing else"
+    copy = FunctionType(
+        function.__code__, function.__globals__, function.__name__, function.__defaults__, function.__closure__
+    )
+    copy.__dict__.update(function.__dict__)
+    copy.__kwdefaults__ = function.__kwdefaults__
+    copy.__doc__, copy.__module__, copy.__qualname__ = function.__doc__, function.__module__, function.__qualname__
+    copy.__annotations__ = typing.get_type_hints(function, include_extras=True)
+    return copy
 
 
 def modules_in_pickle(folder: Path) -> frozenset[str]:

@@ -18,20 +18,11 @@ from setpoint.wire import (
     V2Codec,
     check_object,
     count_rows,
+    docs_page,
     model_metadata,
+    openapi_document,
     server_metadata,
 )
-
-try:
-    from setpoint.wire import docs_page, openapi_document
-except ImportError:
-
-    def docs_page():
-        return b""
-
-    def openapi_document(m, v):
-        return {}
-
 
 HTML = b"text/html; charset=utf-8"
 
