@@ -74,9 +74,10 @@ class Image:
         from PIL import Image as pillow
         from PIL import UnidentifiedImageError
 
+        bombs = (pillow.DecompressionBombError, pillow.DecompressionBombWarning)
         try:
             image = pillow.open(io.BytesIO(self.data), formats=(self.format,))
-        except (UnidentifiedImageError, pillow.DecompressionBombError, OSError, ValueError, SyntaxError) as error:
+        except (UnidentifiedImageError, *bombs, OSError, ValueError, SyntaxError) as error:
             raise InvalidInput(f"the {self.format} image cannot be read: {error}") from error
         width, height = image.size
         if width * height > PIXEL_LIMIT:

@@ -24,6 +24,7 @@ from setpoint.authoring import (
     write_requirements,
 )
 from setpoint.core import InvalidConfiguration, Lineage, ModelError, ModelManifest, Variant
+from setpoint.engines import EngineOptions, load_onnx
 from setpoint.formats.base import PackedModel, PackOptions
 from setpoint.formats.onnx import external_weights, is_model
 from setpoint.formats.python_function import modules_in_pickle
@@ -158,13 +159,15 @@ def _weights(where: str, path: Path, folder: Path) -> dict[str, Path]:
 
 
 def _described(where: str, path: Path) -> str:
-    from setpoint.engines.onnxruntime import describe as describe_onnx
-
     try:
-        inputs, outputs = describe_onnx(path)
+        loaded = load_onnx(path, EngineOptions())
     except ModelError as error:
         raise InvalidConfiguration(f"{where}: {error}") from error
-    return f"{', '.join(map(str, inputs))} → {', '.join(map(str, outputs))}"
+    try:
+        takes, gives = (", ".join(str(tensor.spec) for tensor in side) for side in (loaded.inputs, loaded.outputs))
+        return f"{takes} → {gives}"
+    finally:
+        loaded.close()
 
 
 def _digest(files: dict[str, Path]) -> str:

@@ -79,11 +79,11 @@ def _native(model: str, endpoint: Endpoint, schemas: Json) -> Json:
     content: Json = {"application/json": _with_example({"schema": body}, example_of(body, schemas))}
     if endpoint.body == "bytes":
         content["application/octet-stream"] = {}  # any bytes: OpenAPI 3.1 says so by giving no schema
+    words = {"summary": endpoint.summary, "description": _native_description(endpoint)}
     return {
         "tags": [model],
         "operationId": f"{model}.{endpoint.name}",
-        "summary": endpoint.summary or endpoint.name,
-        "description": _native_description(endpoint),
+        **{key: text for key, text in words.items() if text},
         "requestBody": {"required": bool(required), "content": content},
         "responses": {"200": _native_answer(model, endpoint)} | _errors(*_ON_POST),
     }
