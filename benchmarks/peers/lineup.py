@@ -124,7 +124,7 @@ PEERS: tuple[Peer, ...] = (
     # On MiniLM there is no single best: two threads in each worker are quicker for a lone caller, slower for many.
     Peer(
         name="fastapi-2x2",
-        title="FastAPI + onnxruntime, 2 threads in each worker",
+        title="FastAPI + onnxruntime, 2 × 2",
         requires=(),
         script=("fastapi_server.py",),
         dialect="object",

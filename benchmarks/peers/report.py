@@ -112,7 +112,7 @@ def measured_table(outcomes: list[Outcome], connections: list[int]) -> str:
     ]  # fmt: skip
     rows = []
     for outcome in outcomes:
-        name = f"{outcome.peer.title} {outcome.version}".strip()
+        name = f"{outcome.peer.title} ({outcome.version})" if outcome.version else outcome.peer.title
         if outcome.failures:
             name += f" — **{'failed in a round' if outcome.visits else 'not measured'}**: {outcome.failures[-1]}"
         errors = outcome.errors()
@@ -188,7 +188,9 @@ def verdicts(workload: str, outcomes: list[Outcome], raw_rows_per_s: float | Non
         for count in connections:
             value, who = min(others(count, p99_ms), default=(float("inf"), "nobody else"))
             mine = ours.middle(count, p99_ms) or 0.0
-            line(f"a lower p99 than every peer at {count}", f"{mine:.3g} ms, {who} {value:.3g} ms", mine < value)
+            line(
+                f"a lower p99 than every peer at {count}", f"{number(mine)} ms, {who} {number(value)} ms", mine < value
+            )
     return lines
 
 
