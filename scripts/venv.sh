@@ -7,7 +7,7 @@ set -euo pipefail
 folder=$1
 shift
 
-if [ ! -x "$folder/bin/python" ]; then
+if ! "$folder/bin/python" -m pip --version >/dev/null 2>&1; then # absent, or an earlier run was stopped halfway
   for python in ${PYTHON:-python3.11 python3.12 python3.13 python3}; do
     if "$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
       found=$python
@@ -21,7 +21,6 @@ if [ ! -x "$folder/bin/python" ]; then
   fi
   echo "making $folder with $("$found" --version)"
   if ! "$found" -m venv "$folder"; then
-    rm -rf "$folder"
     echo "$found cannot make virtual environments; on Debian: apt-get install python3-venv" >&2
     exit 1
   fi
