@@ -72,7 +72,7 @@ def encode_hook(value: Any) -> Any:
         return encode_array(np.asarray(value))
     if isinstance(value, Image | Audio):
         return value.data
-    raise TypeError(f"a {type(value).__name__} has no JSON form")
+    raise TypeError(f"a value of type {type(value).__name__} has no JSON form")
 
 
 def encode_array(array: np.ndarray[Any, Any]) -> Any:

@@ -139,7 +139,10 @@ def decode_array(form: ArrayForm, value: Any) -> NDArray[Any]:
         raise ValueError(_inner(str(error), row)) from None
     try:
         with np.errstate(over="ignore"):
-            array = np.array(checked, dtype=form.dtype)
+            if row is not None and row.name == "BF16":  # a dtype from outside numpy, which knows no None
+                array = np.array(checked, np.float32).astype(row.dtype)
+            else:
+                array = np.array(checked, form.dtype)
     except OverflowError:
         raise ValueError(f"a number is beyond {form.dtype}") from None
     except ValueError:
@@ -200,7 +203,9 @@ def array_schema(form: ArrayForm) -> dict[str, Any]:
     """JSON Schema of an array's JSON form."""
     row = datatype_of(form.dtype) if form.dtype is not None else None
     if form.shape is None:
-        return {"type": ["array", "number", "boolean"] if row is None else "array", "description": str(form)}
+        example: list[float | bool] = [0.5] if row is None or row.is_float else [1] if row.is_integer else [True]
+        kinds = ["array", "number", "boolean"] if row is None else "array"
+        return {"type": kinds, "description": str(form), "examples": [example]}
     schema: dict[str, Any] = {"type": ["number", "null"]}
     if row is not None and not row.is_float:
         schema = {"type": "integer" if row.is_integer else "boolean"}
