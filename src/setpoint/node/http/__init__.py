@@ -1,7 +1,7 @@
 """HTTP/1.1 on the event loop: parse, limit, time out, answer in order. Knows nothing of models."""
 
 from setpoint.node.http.connection import HttpConnection
-from setpoint.node.http.exchange import Exchange
-from setpoint.node.http.server import Handler, HttpServer, respond_error
+from setpoint.node.http.exchange import Exchange, respond_error
+from setpoint.node.http.server import Handler, HttpServer
 
 __all__ = ["Exchange", "Handler", "HttpConnection", "HttpServer", "respond_error"]

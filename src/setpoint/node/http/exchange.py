@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from setpoint.core import SetpointError
 from setpoint.node.http.head import response_head, stream_head
+from setpoint.wire import body_of, headers_of, status_of
 
 if TYPE_CHECKING:
     from setpoint.node.http.connection import HttpConnection
@@ -108,6 +110,13 @@ class Exchange:
         else:
             self._pending.append(chunk)
 
+    def disconnected(self) -> None:
+        """The client has left before everything was said."""
+        on_disconnect, self.on_disconnect = self.on_disconnect, None
+        self._pending = None
+        if on_disconnect is not None:
+            on_disconnect()
+
     @property
     def complete(self) -> bool:
         """Everything was said."""
@@ -117,3 +126,10 @@ class Exchange:
         """What was said before it was this request's turn on the connection (pipelining)."""
         pending, self._pending = self._pending, None
         return b"".join(pending) if pending else b""
+
+
+def respond_error(exchange: Exchange, error: SetpointError) -> None:
+    """Answer with an error, unless the client has its answer already."""
+    if not exchange.answered:
+        headers = tuple((name.encode(), value.encode()) for name, value in headers_of(error))
+        exchange.respond(status_of(error), body_of(error), headers=headers)

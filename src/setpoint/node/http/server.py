@@ -8,12 +8,14 @@ from collections.abc import Callable
 
 from setpoint.core import Clock, Draining, InternalError, InvalidConfiguration, Limits, RefusedError, SetpointError
 from setpoint.node.http.connection import HttpConnection
-from setpoint.node.http.exchange import Exchange
-from setpoint.wire import body_of, headers_of, status_of
+from setpoint.node.http.exchange import Exchange, respond_error
 
 Handler = Callable[[Exchange], None]
 _SWEEP_S = 0.5
 _BACKLOG = 1024
+_REFUSED_AT_ONCE = 256
+"""Connections beyond the limit that may still read why; more are dropped without a word."""
+_FLUSH_S = 1.0
 
 
 class HttpServer:
@@ -76,28 +78,32 @@ class HttpServer:
             respond_error(exchange, error)
         except Exception as bug:
             # The boundary: whatever went wrong inside, this client gets an answer and the others are not disturbed.
-            reference = self._on_bug(bug)
-            if not exchange.answered:
-                respond_error(exchange, InternalError(f"a bug in Setpoint, logged under {reference}"))
+            respond_error(exchange, self.bug(bug))
+
+    def bug(self, bug: BaseException) -> InternalError:
+        """Log a bug of ours; returns what the client is told of it."""
+        return InternalError(f"a bug in Setpoint, logged under {self._on_bug(bug)}")
 
     def opened(self, connection: HttpConnection) -> None:
         """A connection was made."""
         self._connections.add(connection)
-        if len(self._connections) > self.limits.connection_limit:
-            limit = self.limits.connection_limit
+        limit = self.limits.connection_limit
+        if len(self._connections) > limit + _REFUSED_AT_ONCE:
+            connection.abort()
+        elif len(self._connections) > limit:
             connection.refuse_and_close(RefusedError(f"the node's limit of {limit} connections is reached"))
 
     def closed(self, connection: HttpConnection) -> None:
         """A connection is gone."""
         self._connections.discard(connection)
 
-    def began(self, exchange: Exchange) -> None:
-        """A request is in flight."""
+    def began(self) -> None:
+        """A request was read whole: it is in flight."""
         self.in_flight += 1
 
-    def ended(self, exchange: Exchange) -> None:
-        """A request is not in flight any more."""
-        self.in_flight -= 1
+    def ended(self, requests: int = 1) -> None:
+        """So many requests were answered, or their client has left."""
+        self.in_flight -= requests
         if self.draining and self.in_flight == 0:
             self._idle.set()
 
@@ -107,6 +113,7 @@ class HttpServer:
         The listener stays open meanwhile, so that new clients read a 503 and not a refused connection.
         """
         self.draining = True
+        end_s = asyncio.get_running_loop().time() + timeout_s
         if self.in_flight == 0:
             self._idle.set()
         try:
@@ -114,7 +121,8 @@ class HttpServer:
             drained = True
         except TimeoutError:
             drained = False
-        await self.close()
+        # What was answered must still reach those who read slowly.
+        await self.close(max(_FLUSH_S, end_s - asyncio.get_running_loop().time()))
         return drained
 
     def refuse_while_draining(self) -> None:
@@ -122,18 +130,19 @@ class HttpServer:
         if self.draining:
             raise Draining("the node is shutting down; send the request to another one")
 
-    async def close(self) -> None:
-        """Stop listening and drop what is left, flushing answers already written."""
+    async def close(self, flush_s: float = _FLUSH_S) -> None:
+        """Stop listening and drop what is left, giving answers already written so long to be read."""
         if self._sweeper is not None:
             self._sweeper.cancel()
         if self._server is not None:
             self._server.close()
         for connection in list(self._connections):
             connection.close_if_idle()
-        for _ in range(20):
+        end_s = asyncio.get_running_loop().time() + flush_s
+        while asyncio.get_running_loop().time() < end_s:
             if not self._connections:
                 return
-            await asyncio.sleep(0.05)
+            await asyncio.sleep(0.02)
         for connection in list(self._connections):
             connection.abort()
         await asyncio.sleep(0)
@@ -144,10 +153,3 @@ class HttpServer:
             now_ns = self.now_ns()
             for connection in list(self._connections):
                 connection.check_time(now_ns)
-
-
-def respond_error(exchange: Exchange, error: SetpointError) -> None:
-    """Answer with an error, unless the client has its answer already."""
-    if not exchange.answered:
-        headers = tuple((name.encode(), value.encode()) for name, value in headers_of(error))
-        exchange.respond(status_of(error), body_of(error), headers=headers)

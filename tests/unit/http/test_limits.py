@@ -1,0 +1,133 @@
+"""Every limit has a number, and what is beyond it is refused without being kept."""
+
+import pytest
+from in_memory import Client, chunked, keep, request
+
+from setpoint.core import Limits
+from setpoint.node.http import HttpServer
+
+LIMIT = 1000
+
+
+def test_headers_at_the_limit_are_read() -> None:
+    client = Client(header_limit_bytes=LIMIT).send(request("/", None, "x: " + "a" * (LIMIT - 100)))
+    assert client.statuses() == [200]
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        request("/", None, "x: " + "a" * LIMIT),
+        request("/" + "a" * LIMIT),
+        request("/?" + "a" * LIMIT),
+        request("/", None, *[f"x-{index}: {index}" for index in range(LIMIT // 5)]),
+    ],
+    ids=["one long header", "a long path", "a long query", "many headers"],
+)
+@pytest.mark.parametrize("packet_bytes", [10_000, 100, 1])
+def test_headers_beyond_the_limit_are_refused(head: bytes, packet_bytes: int) -> None:
+    client = Client(header_limit_bytes=LIMIT)
+    client.send(*[head[start : start + packet_bytes] for start in range(0, len(head), packet_bytes)])
+    assert client.statuses() == [431]
+    assert client.closed
+    assert not client.exchanges
+
+
+def test_a_head_without_end_is_refused_before_its_end() -> None:
+    client = Client(header_limit_bytes=LIMIT).send(b"GET / HTTP/1.1\r\nx: ")
+    sent = 0
+    while not client.closed:
+        client.send(b"a" * 100)
+        sent += 100
+        assert sent <= LIMIT + 100
+    assert client.statuses() == [431]
+
+
+def test_a_large_body_in_the_packet_of_the_head_is_no_large_head() -> None:
+    client = Client(header_limit_bytes=LIMIT).send(request("/a", b"x" * 10 * LIMIT) + request("/b"))
+    assert client.statuses() == [200, 200]
+
+
+@pytest.mark.parametrize("end", [b"x-sum: ", b"5;extension="], ids=["trailer", "chunk extension"])
+def test_a_trailer_or_chunk_extension_without_end_is_refused(end: bytes) -> None:
+    """The parser gathers a header until it is complete: without a limit, thirty seconds' worth of network."""
+    start = chunked("/", b"abc")[: -len(b"\r\n" if end.startswith(b"x") else b"0\r\n\r\n")]
+    client = Client(header_limit_bytes=LIMIT).send(start + end)
+    sent = 0
+    while not client.closed:
+        client.send(b"a" * 100)
+        sent += 100
+        assert sent <= LIMIT + 100
+    assert client.statuses() == [431]
+
+
+def test_a_body_of_many_packets_is_not_mistaken_for_headers() -> None:
+    client = Client(header_limit_bytes=LIMIT)
+    client.send(*[chunked("/", *[b"ab"] * 5000)[start : start + 50] for start in range(0, 40_000, 50)])
+    assert client.statuses() == [200]
+    assert client.exchanges[0].body == b"ab" * 5000
+
+
+@pytest.mark.parametrize("declared", [LIMIT + 1, 10**18])
+def test_a_declared_body_beyond_the_limit_is_refused_at_once(declared: int) -> None:
+    client = Client(body_limit_bytes=LIMIT).send(request("/", b"").replace(b"length: 0", b"length: %d" % declared))
+    assert client.statuses() == [413]
+    assert client.closed
+
+
+def test_a_chunked_body_beyond_the_limit_is_refused_when_it_passes_it() -> None:
+    message = chunked("/", *[b"x" * 100] * 100)
+    client = Client(body_limit_bytes=LIMIT)
+    for start in range(0, len(message), 100):
+        client.send(message[start : start + 100])
+        if client.closed:
+            break
+    assert start < 1300
+    assert client.statuses() == [413]
+    assert not client.exchanges
+
+
+def test_bodies_at_the_limit_are_read() -> None:
+    client = Client(body_limit_bytes=LIMIT).send(request("/", b"x" * LIMIT) + chunked("/", b"x" * (LIMIT - 1), b"x"))
+    assert client.statuses() == [200, 200]
+
+
+def test_a_refusal_says_which_limit() -> None:
+    client = Client(body_limit_bytes=LIMIT).send(request("/", b"x" * (LIMIT + 1)))
+    assert "1000 bytes" in client.responses()[0].json["error"]
+    assert "--max-body" in client.responses()[0].json["error"]
+
+
+def test_connections_beyond_the_limit_are_told_so_and_the_others_are_served() -> None:
+    first = Client(keep, connection_limit=2)
+    clients = [first, *[Client(keep, server=first.server) for _ in range(3)]]
+    assert [client.statuses() for client in clients] == [[], [], [503], [503]]
+    assert int(clients[2].responses()[0].headers[b"retry-after"]) >= 1
+    assert clients[2].closed
+    for client in clients[2:]:
+        client.leave()
+    clients[0].leave()
+    assert first.server.connections == 1
+    assert Client(server=first.server).statuses() == []
+
+
+def test_a_flood_of_connections_beyond_the_limit_is_dropped() -> None:
+    first = Client(keep, connection_limit=1)
+    flood = [Client(keep, server=first.server) for _ in range(1000)]
+    assert first.server.connections < 300
+    assert flood[-1].transport.lost
+    first.send(request())
+    assert len(first.exchanges) == 1
+
+
+def test_a_limit_of_nothing_is_a_mistake() -> None:
+    from setpoint.core import InvalidConfiguration
+
+    with pytest.raises(InvalidConfiguration, match="body_limit_bytes"):
+        Limits(body_limit_bytes=0)
+
+
+def test_responses_are_counted_by_status() -> None:
+    client = Client().send(request(), request(), b"garbage\r\n\r\n")
+    server: HttpServer = client.server
+    assert dict(server.responses) == {200: 2, 400: 1}
