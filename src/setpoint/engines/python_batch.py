@@ -37,11 +37,7 @@ def joined(requests: Sequence[Columns]) -> Columns:
 
 def pieces(columns: Columns, most_rows: int) -> Iterator[Columns]:
     """The same rows, at most ``most_rows`` at a time."""
-    rows = len(columns[0])
-    if rows <= most_rows:
-        yield columns
-        return
-    for start in range(0, rows, most_rows):
+    for start in range(0, len(columns[0]), most_rows):
         yield tuple(column[start : start + most_rows] for column in columns)
 
 
@@ -55,11 +51,12 @@ def run_rows(method: Callable[[Columns], Any], columns: Columns, most_rows: int)
         ModelError: the method did not return one result per row.
         Exception: whatever it raises.
     """
-    if not columns[0]:
+    rows = len(columns[0])
+    if rows == 0:
         return []
+    if rows <= most_rows:
+        return _checked(method(columns), rows)
     results = [_checked(method(piece), len(piece[0])) for piece in pieces(columns, most_rows)]
-    if len(results) == 1:
-        return results[0]
     if all(isinstance(result, np.ndarray) for result in results):
         return np.concatenate(results)
     return [row for result in results for row in result]

@@ -56,6 +56,7 @@ class PythonEndpoint:
     def __init__(self, contract: Contract, method: Callable[..., Any], finish: Finish) -> None:
         self.contract = contract
         self._finish = finish
+        self._batch_rows = contract.batch_rows
         self._read = RequestReader(contract)
         self._method = _positional(contract, method)
 
@@ -104,19 +105,19 @@ class PythonEndpoint:
             return _answer(self._failure(error))
 
     def _call_batched(self, bodies: Sequence[Body], raw: bool) -> list[Answer]:
-        answers: dict[int, Answer] = {}
-        requests: dict[int, Columns] = {}
-        row_counts = []
-        for index, body in enumerate(bodies):
+        refused: list[Answer | None] = []
+        requests: list[Columns] = []
+        row_counts: list[int] = []
+        for body in bodies:
             try:
                 columns = self._read.arguments(body, raw)
                 row_counts.append(row_count(self._read.names, columns))
-                requests[index] = columns
+                requests.append(columns)
+                refused.append(None)
             except InvalidRequest as error:
-                answers[index] = _answer(error)
-        if requests:
-            answers |= zip(requests, self._answers(list(requests.values()), row_counts), strict=True)
-        return [answers[index] for index in range(len(bodies))]
+                refused.append(_answer(error))
+        answers = iter(self._answers(requests, row_counts) if requests else ())
+        return [next(answers) if refusal is None else refusal for refusal in refused]
 
     def _answers(self, requests: list[Columns], row_counts: list[int]) -> list[Answer]:
         try:
@@ -126,6 +127,8 @@ class PythonEndpoint:
                 return [_answer(self._failure(error))]
             # One of them spoilt it for all: alone, only the culprit fails.
             return [self._answers([request], [rows])[0] for request, rows in zip(requests, row_counts, strict=True)]
+        if len(requests) == 1:
+            return [self._encoded(results)]
         return [self._encoded(result) for result in split(results, row_counts)]
 
     def _encoded(self, result: Any) -> Answer:
@@ -135,8 +138,11 @@ class PythonEndpoint:
             return _answer(self._failure(error))
 
     def _result(self, arguments: tuple[Any, ...]) -> Any:
-        if self.contract.batch_rows:
-            return run_rows(lambda columns: self._finish(self._method(columns)), arguments, self.contract.batch_rows)
+        if self._batch_rows:
+            return run_rows(self._run_method, arguments, self._batch_rows)
+        return self._run_method(arguments)
+
+    def _run_method(self, arguments: tuple[Any, ...]) -> Any:
         return self._finish(self._method(arguments))
 
     def _events(self, arguments: tuple[Any, ...]) -> Generator[bytes]:
