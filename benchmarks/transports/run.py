@@ -22,7 +22,7 @@ import msgspec
 import numpy as np
 import uvloop
 from node import TRANSPORTS, Array, Rows, Transport
-from worker import compute
+from worker import compute, keep_freed_memory
 
 RNG = np.random.default_rng(0)
 BATCHES: dict[str, Rows] = {
@@ -141,4 +141,5 @@ if __name__ == "__main__":
     options.add_argument("--rounds", type=int, default=9, help="measured rounds, after one that only warms up")
     options.add_argument("--seconds", type=float, default=0.3, help="length of one phase")
     chosen = options.parse_args()
+    keep_freed_memory()
     uvloop.run(main(chosen.rounds, chosen.seconds))
