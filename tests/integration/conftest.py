@@ -8,7 +8,7 @@ import pytest
 
 sys.path[:0] = [str(Path(__file__).resolve().parent)]  # so that tests import the harness by its bare name
 
-from harness import RunningNode, pack_into, start_node
+from harness import RunningNode, pack_into, start_node  # noqa: E402 - found only once the path is set
 
 
 @pytest.fixture

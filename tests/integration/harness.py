@@ -206,8 +206,9 @@ def start_node(
     port: int = 0,
     limits: Mapping[str, float] = {},
     environment: Mapping[str, str] = {},
+    console_script: bool = False,
 ) -> RunningNode:
-    """Start ``setpoint serve``, or, where a limit is asked for that it has no option for, a program that does the same."""
+    """Start ``setpoint serve``; a program that does the same where a limit is asked for that it has no option for."""
     number = len(list(folder.glob("node-*.log")))
     log_path, stdout_path = folder / f"node-{number}.log", folder / f"node-{number}.out"
     stdout_path.touch()
@@ -215,7 +216,10 @@ def start_node(
     sizes = [f"--workers={workers}", f"--threads={threads}", f"--port={port}"]
     if options.keys() <= {"queue_limit_rows", "request_timeout_s", "run_timeout_s", "drain_timeout_s"}:
         values = [f"{options[name]}={value}" for name, value in limits.items()]
-        command = [sys.executable, "-m", "setpoint", "serve", *models, "--json", *sizes, *values]
+        program = (
+            [str(Path(sys.executable).with_name("setpoint"))] if console_script else [sys.executable, "-m", "setpoint"]
+        )
+        command = [*program, "serve", *models, "--json", *sizes, *values]
     else:
         command = [sys.executable, str(NODE_PROGRAM), *models, *sizes, f"--limits={json.dumps(limits)}"]
     with log_path.open("wb") as log, stdout_path.open("wb") as stdout:

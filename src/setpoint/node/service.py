@@ -7,12 +7,14 @@ loop's thread.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable, Hashable, Sequence
 from typing import Any, cast
 
 from setpoint.core import (
     Clock,
     DeadlineExceeded,
+    Draining,
     InternalError,
     Limits,
     ModelError,
@@ -39,10 +41,13 @@ from setpoint.worker import (
     StreamEnd,
     StreamRequest,
     TensorRequest,
+    WorkerEvents,
     WorkerHandle,
     WorkerSpec,
 )
 
+_log = logging.getLogger("setpoint.node")
+Launch = Callable[[WorkerSpec, WorkerEvents, asyncio.AbstractEventLoop], WorkerHandle]
 _NS = 1_000_000_000
 _SHORT_RUN_NS = 500_000
 """About what the node needs to read and answer 20 small requests."""
@@ -59,7 +64,17 @@ class ModelService:
         limits: Limits,
         clock: Clock,
         on_bug: Callable[[BaseException], str],
+        launch: Launch = WorkerHandle,
     ) -> None:
+        """Nothing is started yet.
+
+        Args:
+            config: the model.
+            limits: of the node.
+            clock: for deadlines and durations.
+            on_bug: logs a bug of ours and returns the reference under which it was logged.
+            launch: starts one worker.
+        """
         self.config = config
         self.manifest = config.bundle.manifest
         self.metrics = ModelMetrics()
@@ -67,6 +82,7 @@ class ModelService:
         self._limits = limits
         self._now_ns = clock.now_ns
         self._on_bug = on_bug
+        self._launch = launch
         self._restart = RestartPolicy()
         self._queue: BatchQueue[Request] = BatchQueue(limits.queue_limit_rows)
         self._sizers = {
@@ -96,10 +112,13 @@ class ModelService:
         await self._started
 
     async def close(self) -> None:
-        """End the workers. What still waits is refused; a node drains before it closes."""
+        """End the workers. What is not answered by now is refused; a node drains before it closes."""
         self._closing = self._refusing = True
-        for request in self._queue.drain():
-            self._fail(request, NotReady(f"model {self.name!r} was shut down"))
+        held = [request for slot in self.slots for request in slot.requests]
+        for request in (*held, *self._queue.drain()):
+            self._fail(request, Draining("the node was shut down before the request was answered"))
+        for slot in self.slots:
+            slot.requests = ()
         for slot in self.slots:
             if slot.handle is not None:
                 slot.handle.close()
@@ -130,6 +149,8 @@ class ModelService:
             QueueFull: too much waits already.
             NotReady: there is no worker, and none is likely to come soon.
         """
+        if self._closing:
+            raise Draining("the node is shutting down; send the request to another one")
         if self._refusing:
             raise NotReady(f"model {self.name!r} has no worker: {self._last_failure}", 5.0)
         now_ns = self._now_ns()
@@ -156,6 +177,8 @@ class ModelService:
             waited_s = (now_ns - request.arrived_ns) / _NS
             self._fail(request, DeadlineExceeded(f"the request waited {waited_s:.1f} s for a worker"))
         for slot in self.slots:
+            if slot.handle is not None:
+                slot.handle.check()
             if slot.handle is not None and 0 < slot.limit_ns <= now_ns:
                 starting = slot.state is State.STARTING
                 slot.end_reason = "load_timeout" if starting else "run_timeout"
@@ -215,13 +238,19 @@ class ModelService:
             if isinstance(first, TensorRequest):
                 signature = self.manifest.signature
                 assert signature is not None, "tensor requests are made from the signature"
-                handle.run(number, signature.inputs, cast("Sequence[TensorRequest]", batch))
+                sent = handle.run(number, signature.inputs, cast("Sequence[TensorRequest]", batch))
             elif isinstance(first, CallRequest):
-                handle.call(number, cast("Sequence[CallRequest]", batch))
+                sent = handle.call(number, cast("Sequence[CallRequest]", batch))
             else:
-                handle.stream(number, cast(StreamRequest, first))
+                sent = handle.stream(number, cast(StreamRequest, first))
         except SetpointError as error:
             self._not_together(batch, error)
+            return
+        if not sent:
+            # Nobody saw it, so nobody's retry is spent; ``on_exit`` of that worker follows.
+            slot.state = State.DOWN
+            for request in reversed(batch):
+                self._queue.push_front(request)
             return
         now_ns = self._now_ns()
         slot.batch = number
@@ -285,9 +314,14 @@ class ModelService:
             self._lost(request, reason)
         if self._closing:
             return
+        _log.warning("worker %d of model %s (pid %d) is gone: %s", slot.index, self.name, worker.pid, reason)
         self.metrics.restarts[slot.end_reason or "died"] += 1
         if not self._started.done():
             self._started.set_exception(ModelError(f"model {self.name!r}: the worker {reason} while it was loading"))
+        self._start_later(slot)
+
+    def _start_later(self, slot: Slot) -> None:
+        """Start a slot's next worker as soon as the policy says; refuse what waits if that is not likely to help."""
         self._judge_hope()
         if self._refusing:
             for request in self._queue.drain():
@@ -306,17 +340,28 @@ class ModelService:
             arena_limit_bytes=self._limits.arena_limit_bytes,
         )
         limit_ns = self._now_ns() + int(self._limits.load_timeout_s * _NS)
-        slot.begin(WorkerHandle(spec, self, self._loop), limit_ns)
+        try:
+            slot.begin(self._launch(spec, self, self._loop), limit_ns)
+        except OSError as error:
+            # No process or no descriptor was to be had: the machine's state, which may pass.
+            self._last_failure = f"a worker process could not be started: {error.strerror or error}"
+            _log.warning("model %s: %s", self.name, self._last_failure)
+            slot.failed_starts += 1
+            self.metrics.restarts["not_started"] += 1
+            if not self._started.done():
+                self._started.set_exception(ModelError(f"model {self.name!r}: {self._last_failure}"))
+            self._start_later(slot)
 
     def _lost(self, request: Request, reason: str) -> None:
         if request.gone:
             self.metrics.outcomes["cancelled"] += 1
-        elif request.attempts < 2 and request.retryable:
+        elif request.attempts < 2 and request.retryable and self._now_ns() < request.deadline_ns:
             self.metrics.retries += 1
             request.alone = True  # it may be what killed the worker: it must not take others with it
             self._queue.push_front(request)
         else:
-            self._fail(request, WorkerLost(f"the worker {reason}; the request was tried {request.attempts} times"))
+            tried = "once" if request.attempts == 1 else f"{request.attempts} times"
+            self._fail(request, WorkerLost(f"the worker {reason}; the request was tried {tried}"))
 
     def _ran(self, slot: Slot, worker: WorkerHandle, report: Ran) -> None:
         batch = cast("Sequence[TensorRequest]", slot.release())
@@ -331,7 +376,7 @@ class ModelService:
         if len(batch) == 1:
             self._deliver(batch[0], outputs, report.run_ns)
             return
-        if any(output.shape[0] != rows for output in outputs):
+        if any(output.shape[:1] != (rows,) for output in outputs):
             shapes = [list(output.shape) for output in outputs]
             self._not_together(batch, ModelError(f"a batch of {rows} rows gave outputs of shapes {shapes}"))
             self._dispatch()
@@ -345,6 +390,10 @@ class ModelService:
     def _answered(self, slot: Slot, worker: WorkerHandle, report: Answered) -> None:
         batch = cast("Sequence[CallRequest]", slot.release())
         self._batch_done(slot, batch, report.run_ns)
+        if report.error_kind:
+            self._not_together(batch, error_of(report.error_kind, report.error))
+            self._dispatch()
+            return
         answers = worker.read_answers(report)
         self._dispatch_after(report.run_ns)
         for request, answer in zip(batch, answers, strict=True):
@@ -384,7 +433,8 @@ class ModelService:
         self.metrics.batch_rows.add(rows)
         if not first.alone and isinstance(first.lane, tuple):
             self._sizers[first.endpoint].observe(first.lane, rows, run_ns)
-        self._rows_per_s += 0.05 * (rows * _NS / max(run_ns, 1) * len(self.slots) - self._rows_per_s)
+        rows_per_s = rows * _NS / max(run_ns, 1) * len(self.slots)
+        self._rows_per_s += 0.05 * (rows_per_s - self._rows_per_s) if self._rows_per_s else rows_per_s
         return rows
 
     # --- how a request ends --------------------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
 import socket
@@ -64,66 +65,69 @@ class WorkerHandle:
     """
 
     def __init__(self, spec: WorkerSpec, events: WorkerEvents, loop: asyncio.AbstractEventLoop) -> None:
+        """Start the process; ``Ready`` or ``Broken`` will be reported.
+
+        Raises:
+            OSError: this machine has no process or no descriptor left for it; nothing was started.
+        """
         self._events = events
         self._loop = loop
         self._exited = False
-        self._requests = Arena.create(spec.arena_limit_bytes)
-        self.answers = (Arena.create(spec.arena_limit_bytes), Arena.create(spec.arena_limit_bytes))
-        self._channel, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        for end in (self._channel, theirs):
-            end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4 * messages.PACKET_LIMIT_BYTES)
-        self._channel.setblocking(False)
-        inherited = (theirs.fileno(), self._requests.descriptor, *(arena.descriptor for arena in self.answers))
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "setpoint.worker", *map(str, inherited), str(spec.arena_limit_bytes)],
-            pass_fds=inherited,
-            stdin=subprocess.DEVNULL,
-            stdout=2,  # a model that prints must not write into what the node says on its standard output
-            env={**os.environ, "PYTHONUNBUFFERED": "1", "OMP_NUM_THREADS": str(spec.threads)},
-        )
-        theirs.close()
+        with contextlib.ExitStack() as on_failure:
+            self._requests, *answers = [_arena(spec.arena_limit_bytes, on_failure) for _ in range(3)]
+            self.answers = (answers[0], answers[1])
+            self._channel, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+            on_failure.callback(self._channel.close)
+            (manifest,) = self._put_bodies([spec.manifest.to_json()])
+            with theirs:
+                for end in (self._channel, theirs):
+                    end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4 * messages.PACKET_LIMIT_BYTES)
+                self._channel.setblocking(False)
+                inherited = (theirs.fileno(), self._requests.descriptor, *(arena.descriptor for arena in self.answers))
+                self._process = _start(inherited, spec)
+            on_failure.pop_all()
         self.pid = self._process.pid
         loop.add_reader(self._channel.fileno(), self._readable)
-        self._load(spec)
-
-    def _load(self, spec: WorkerSpec) -> None:
-        manifest = spec.manifest.to_json()
-        self._requests.reserve(len(manifest))
-        self._requests.write(0, manifest)
-        extent = messages.Extent(0, len(manifest))
-        folder = str(spec.folder)
         arena_bytes = self._requests.size_bytes
-        self._send(messages.Load(arena_bytes, folder, extent, spec.variant, spec.threads, True, spec.index))
+        self._send(messages.Load(arena_bytes, str(spec.folder), manifest, spec.variant, spec.threads, True, spec.index))
 
     # --- commands ------------------------------------------------------------------------------------------------
 
-    def run(self, batch: int, specs: Sequence[TensorSpec], requests: Sequence[TensorRequest]) -> None:
-        """Send a batch of tensors.
+    def run(self, batch: int, specs: Sequence[TensorSpec], requests: Sequence[TensorRequest]) -> bool:
+        """Send a batch of tensors; False when the process is gone: then nobody saw the batch, and ``on_exit`` follows.
 
         Raises:
             RequestTooLarge: it does not fit the shared memory; nothing was sent.
         """
+        if self._exited:
+            return False
         extents = put_batch(self._requests, specs, [request.inputs for request in requests])
-        self._send(messages.RunTensors(batch, self._requests.size_bytes, extents))
+        return self._send(messages.RunTensors(batch, self._requests.size_bytes, extents))
 
-    def call(self, batch: int, requests: Sequence[CallRequest]) -> None:
-        """Send a batch of bodies for one endpoint.
+    def call(self, batch: int, requests: Sequence[CallRequest]) -> bool:
+        """Send a batch of bodies for one endpoint; False as ``run`` says.
 
         Raises:
             RequestTooLarge: it does not fit the shared memory; nothing was sent.
         """
+        if self._exited:
+            return False
         extents = self._put_bodies([request.body for request in requests])
         first = requests[0]
-        self._send(messages.CallEndpoint(batch, self._requests.size_bytes, first.endpoint, first.raw, extents))
+        size_bytes = self._requests.size_bytes
+        return self._send(messages.CallEndpoint(batch, size_bytes, first.endpoint, first.raw, extents))
 
-    def stream(self, batch: int, request: StreamRequest) -> None:
-        """Send one body for a streaming endpoint.
+    def stream(self, batch: int, request: StreamRequest) -> bool:
+        """Send one body for a streaming endpoint; False as ``run`` says.
 
         Raises:
             RequestTooLarge: it does not fit the shared memory; nothing was sent.
         """
+        if self._exited:
+            return False
         (extent,) = self._put_bodies([request.body])
-        self._send(messages.StreamEndpoint(batch, self._requests.size_bytes, request.endpoint, request.raw, extent))
+        size_bytes = self._requests.size_bytes
+        return self._send(messages.StreamEndpoint(batch, size_bytes, request.endpoint, request.raw, extent))
 
     def cancel(self, batch: int) -> None:
         """Tell the worker that nobody listens to a stream any more."""
@@ -139,12 +143,21 @@ class WorkerHandle:
         """The JSON, or the error, for each body of a batch."""
         arena = self.answers[report.batch & 1]
         arena.follow(report.arena_bytes)
-        return [
-            error_of(answer.error_kind, answer.error)
-            if answer.error_kind
-            else arena.read(answer.json.offset, answer.json.length_bytes)
-            for answer in report.answers
-        ]
+        found: list[bytes | SetpointError] = []
+        for answer in report.answers:
+            text = arena.read(answer.text.offset, answer.text.length_bytes)
+            found.append(error_of(answer.error_kind, text.decode()) if answer.error_kind else text)
+        return found
+
+    def check(self) -> None:
+        """Look whether the process is dead. To be called now and then, for one whose death the channel does not tell.
+
+        A process that the model forked (``multiprocessing`` does) inherits the worker's end of it, and outlives it.
+        """
+        if not self._exited and self._process.poll() is not None:
+            while self._receive():
+                pass
+            self._gone("")
 
     def kill(self) -> None:
         """End the process now. ``on_exit`` follows."""
@@ -166,26 +179,43 @@ class WorkerHandle:
             extents.append(messages.Extent(offset, len(body)))
         return extents
 
-    def _send(self, command: messages.Command) -> None:
+    def _send(self, command: messages.Command) -> bool:
+        if self._exited:
+            return False
         try:
             self._channel.send(messages.encode(command))
         except (BrokenPipeError, ConnectionResetError):
-            pass  # it is dead: the reader sees the end of the channel and reports it, with its batch
+            return False  # it is dead: the reader sees the end of the channel and reports it
         except BlockingIOError:
             # A buffer of many packets is full: this worker has not read for long. It counts as lost.
             self.kill()
+            return False
+        return True
 
     def _readable(self) -> None:
+        self._receive()
+
+    def _receive(self) -> bool:
+        """Handle one packet; False when there is none."""
+        if self._exited:
+            return False
         try:
             packet = self._channel.recv(messages.PACKET_LIMIT_BYTES)
         except (BlockingIOError, InterruptedError):
-            return
+            return False
         except ConnectionResetError:
             packet = b""
-        if packet:
-            self._events.on_report(self, messages.decode_report(packet))
-        else:
+        if not packet:
             self._gone("")
+            return False
+        try:
+            report = messages.decode_report(packet)
+        except msgspec.MsgspecError:
+            # Something in the process writes where only we write: nothing it says can be trusted any more.
+            self.kill()
+            return False
+        self._events.on_report(self, report)
+        return True
 
     def _gone(self, reason: str) -> None:
         if self._exited:
@@ -209,6 +239,30 @@ class WorkerHandle:
         except subprocess.TimeoutExpired:
             self._process.kill()
             return self._process.wait()
+
+
+def _arena(limit_bytes: int, on_failure: contextlib.ExitStack) -> Arena:
+    arena = Arena.create(limit_bytes)
+    on_failure.callback(arena.close)
+    return arena
+
+
+def _start(inherited: tuple[int, ...], spec: WorkerSpec) -> subprocess.Popen[bytes]:
+    numbers = map(str, (*inherited, spec.arena_limit_bytes, os.getpid()))
+    # The node decides when a worker ends. A signal for the whole group must not reach one that cannot yet say so:
+    # it starts with these blocked, and lets them in when it has handlers.
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, messages.NOT_FOR_WORKERS)
+    try:
+        return subprocess.Popen(
+            # -P: a file of the user's that is called as a library must not be imported in its place.
+            [sys.executable, "-P", "-m", "setpoint.worker", *numbers],
+            pass_fds=inherited,
+            stdin=subprocess.DEVNULL,
+            stdout=2,  # a model that prints must not write into what the node says on its standard output
+            env={**os.environ, "PYTHONUNBUFFERED": "1", "OMP_NUM_THREADS": str(spec.threads)},
+        )
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
 
 def _how_it_ended(status: int) -> str:

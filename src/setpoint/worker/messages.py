@@ -5,6 +5,8 @@ Tensors and bodies are not in the messages: a message says where in the arena th
 
 from __future__ import annotations
 
+import signal
+
 import msgspec
 
 
@@ -106,20 +108,24 @@ class Ran(msgspec.Struct, frozen=True, array_like=True, tag="ran", gc=False):
 
 
 class CallAnswer(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """One request's answer within ``Answered``: JSON in the arena, or an error."""
+    """One request's answer within ``Answered``: text in the arena, which is JSON, or what to say of an error.
 
-    json: Extent
+    Both lie there, since the errors of a large batch would not fit a packet.
+    """
+
+    text: Extent
     error_kind: str = ""
-    error: str = ""
 
 
 class Answered(msgspec.Struct, frozen=True, array_like=True, tag="answered", gc=False):
-    """Worker → node: answers of a ``CallEndpoint``, one for each body."""
+    """Worker → node: answers of a ``CallEndpoint``, one for each body; or why there are none."""
 
     batch: int
     arena_bytes: int
     run_ns: int
     answers: list[CallAnswer]
+    error_kind: str = ""
+    error: str = ""
 
 
 class StreamChunk(msgspec.Struct, frozen=True, array_like=True, tag="chunk", gc=False):
@@ -147,6 +153,17 @@ CHUNK_LIMIT_BYTES = 1 << 16
 """Largest piece of one streamed event in a packet."""
 CALL_LIMIT_REQUESTS = 1024
 """Most requests of one batch: their extents must fit one packet."""
+SAID_LIMIT_CHARACTERS = 4000
+"""Longest error message that crosses; what a model raises may be of any length."""
+NOT_FOR_WORKERS = (signal.SIGINT, signal.SIGTERM)
+"""Signals that a node and its workers get together (Ctrl-C, a service manager) and only the node acts upon."""
+
+
+def said(message: str) -> str:
+    """A message as it may cross: not too long, and of whole characters, since a model may say half of one."""
+    shown = message if len(message) <= SAID_LIMIT_CHARACTERS else message[: SAID_LIMIT_CHARACTERS - 1] + "…"
+    return shown.encode(errors="backslashreplace").decode()
+
 
 encode = msgspec.msgpack.Encoder().encode
 decode_command = msgspec.msgpack.Decoder(Command).decode

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import gc
 import logging
+import os
 import signal
 import socket
 import sys
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
     from setpoint.engines.python import PythonExecutable
 
 _log = logging.getLogger("setpoint.worker")
+_PR_SET_PDEATHSIG = 1  # linux/prctl.h
 _WARMUP_LENGTHS = (8, 1, 16, 32, 64, 224)
 """Lengths tried for free inner axes at warm-up; a model says no to those it cannot take."""
 
@@ -38,6 +41,7 @@ class Worker:
         self._requests = requests
         self._answers = answers
         self._executable: Executable
+        self._loaded = False
         self._signature: Signature | None = None
 
     @property
@@ -69,6 +73,15 @@ class Worker:
                 case messages.Cancel():
                     pass  # of a stream that ended before the cancellation came
 
+    def close(self) -> None:
+        """Let the model give back what the end of the process would not."""
+        if self._loaded:
+            try:
+                self._executable.close()
+            except Exception:
+                # There is nobody left to tell, and the process ends either way.
+                _log.exception("the model could not be closed")
+
     def _send(self, report: messages.Report) -> None:
         self._channel.sendall(messages.encode(report))
 
@@ -81,16 +94,17 @@ class Worker:
             self._signature = manifest.signature
             options = EngineOptions(threads=command.threads, spin=command.spin)
             self._executable = load_executable(variant, Path(command.folder), options)
+            self._loaded = True
             loaded_ns = time.monotonic_ns()
             if self._signature is not None and variant.engine != "python":
                 warm_up(self._executable, self._signature)
         except SetpointError as error:
-            self._send(messages.Broken(error.kind, error.message))
+            self._send(messages.Broken(error.kind, messages.said(error.message)))
             return False
         except Exception as error:
             # The boundary of the process: whatever a model's file provokes is told to the node, not lost with us.
             _log.exception("the model could not be loaded")
-            self._send(messages.Broken("model_error", f"the model could not be loaded: {_one_line(error)}"))
+            self._send(messages.Broken(ModelError.kind, f"the model could not be loaded: {_one_line(error)}"))
             return False
         # What was loaded lives as long as the process: keep the collector from walking it again and again.
         gc.collect()
@@ -109,11 +123,12 @@ class Worker:
             outputs = self._executable.run({spec.name: array for spec, array in zip(specs, arrays, strict=True)})
             extents = put(answers, self._signature.outputs, self._in_order(outputs))
         except SetpointError as error:
-            return messages.Ran(command.batch, 0, time.monotonic_ns() - start_ns, [], error.kind, error.message)
+            message = messages.said(error.message)
+            return messages.Ran(command.batch, 0, time.monotonic_ns() - start_ns, [], error.kind, message)
         except Exception as error:
             _log.exception("a batch failed")
             message = f"the model failed: {_one_line(error)}"
-            return messages.Ran(command.batch, 0, time.monotonic_ns() - start_ns, [], "model_error", message)
+            return messages.Ran(command.batch, 0, time.monotonic_ns() - start_ns, [], ModelError.kind, message)
         return messages.Ran(command.batch, answers.size_bytes, time.monotonic_ns() - start_ns, extents)
 
     def _in_order(self, outputs: Mapping[str, NDArray[Any]]) -> list[NDArray[Any]]:
@@ -129,23 +144,22 @@ class Worker:
 
     def _call(self, command: messages.CallEndpoint) -> messages.Answered:
         start_ns = time.monotonic_ns()
-        answers = self._answers[command.batch & 1]
+        arena = self._answers[command.batch & 1]
         bodies = [self._requests.read(body.offset, body.length_bytes) for body in command.bodies]
         results = self._endpoints.call(command.endpoint, bodies, command.raw)
-        offsets, needed_bytes = layout([len(result.body) for result in results])
+        texts = [result.body if result.ok else messages.said(result.message).encode() for result in results]
+        offsets, needed_bytes = layout(map(len, texts))
         try:
-            answers.reserve(needed_bytes)
+            arena.reserve(needed_bytes)
         except SetpointError as error:
-            results = []
-            failed = messages.CallAnswer(messages.Extent(0, 0), "model_error", f"the answer is too large: {error}")
-            listed = [failed] * len(bodies)
-        else:
-            listed = []
-            for result, offset in zip(results, offsets, strict=True):
-                answers.write(offset, result.body)
-                extent = messages.Extent(offset, len(result.body))
-                listed.append(messages.CallAnswer(extent, result.kind, result.message))
-        return messages.Answered(command.batch, answers.size_bytes, time.monotonic_ns() - start_ns, listed)
+            # One kind for all of them: the node runs them one by one then, and only those too large alone get it.
+            message = f"the answer is too large: {error.message}"
+            return messages.Answered(command.batch, 0, time.monotonic_ns() - start_ns, [], ModelError.kind, message)
+        answers = []
+        for result, text, offset in zip(results, texts, offsets, strict=True):
+            arena.write(offset, text)
+            answers.append(messages.CallAnswer(messages.Extent(offset, len(text)), result.kind))
+        return messages.Answered(command.batch, arena.size_bytes, time.monotonic_ns() - start_ns, answers)
 
     def _stream(self, command: messages.StreamEndpoint) -> messages.StreamEnd:
         start_ns = time.monotonic_ns()
@@ -159,10 +173,10 @@ class Worker:
                         break
                     self._send_event(command.batch, event)
         except SetpointError as error:
-            kind, message = error.kind, error.message
+            kind, message = error.kind, messages.said(error.message)
         except Exception as error:
             _log.exception("a stream failed")
-            kind, message = "model_error", f"the model failed: {_one_line(error)}"
+            kind, message = ModelError.kind, f"the model failed: {_one_line(error)}"
         return messages.StreamEnd(command.batch, time.monotonic_ns() - start_ns, kind, message)
 
     def _send_event(self, batch: int, event: bytes) -> None:
@@ -204,20 +218,42 @@ def warm_up(executable: Executable, signature: Signature) -> None:
 
 
 def _one_line(error: Exception) -> str:
-    return f"{type(error).__name__}: {error}".splitlines()[0]
+    return messages.said(f"{type(error).__name__}: {error}".splitlines()[0])
+
+
+def _outlive_nobody(node_pid: int) -> None:
+    """Die with the node, whatever the model is doing: a run that never returns would never see the channel close."""
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != node_pid:  # it died before we could ask
+        sys.exit(1)
+
+
+def _ignore_group_signals() -> None:
+    """Ctrl-C and a service manager's SIGTERM reach the whole group; the node decides when we end.
+
+    Handlers that do nothing, not SIG_IGN: that would be inherited by whatever programs the model starts.
+    """
+    for number in messages.NOT_FOR_WORKERS:
+        signal.signal(number, lambda _number, _frame: None)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, messages.NOT_FOR_WORKERS)
 
 
 def main(arguments: list[str]) -> int:
-    """Entry of ``python -m setpoint.worker CHANNEL REQUESTS ANSWERS ANSWERS ARENA_LIMIT_BYTES``.
+    """Entry of ``python -m setpoint.worker CHANNEL REQUESTS ANSWERS ANSWERS ARENA_LIMIT_BYTES NODE_PID``.
 
-    All but the last are inherited descriptors.
+    The first four are inherited descriptors.
     """
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the node decides when we stop
+    *descriptors, limit_bytes, node_pid = map(int, arguments)
+    _outlive_nobody(node_pid)
+    _ignore_group_signals()
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(name)s %(message)s")
-    channel_fd, requests_fd, first_fd, second_fd, limit_bytes = map(int, arguments)
+    for descriptor in descriptors:
+        os.set_inheritable(descriptor, False)  # not for the programs that the model starts
+    channel_fd, requests_fd, first_fd, second_fd = descriptors
     channel = socket.socket(fileno=channel_fd)
     answers = (Arena(first_fd, limit_bytes), Arena(second_fd, limit_bytes))
     worker = Worker(channel, Arena(requests_fd, limit_bytes), answers)
     with contextlib.suppress(BrokenPipeError, ConnectionResetError):
         worker.serve()
+    worker.close()
     return 0
