@@ -10,8 +10,9 @@ from setpoint.core import InvalidConfiguration, Variant
 from setpoint.engines.base import Arrays, Engine, EngineOptions, Executable
 from setpoint.engines.declared import DeclaredTensor
 
-if TYPE_CHECKING:
-    from setpoint.engines.onnxruntime import OnnxExecutable
+if TYPE_CHECKING:  # for annotations alone: at run time an adapter loads with its first variant
+    from setpoint.engines.onnxruntime import OnnxExecutable as OnnxExecutable
+    from setpoint.engines.python import PythonExecutable as PythonExecutable
 
 _ENGINES = {
     "onnxruntime": ("setpoint.engines.onnxruntime", "OnnxEngine"),

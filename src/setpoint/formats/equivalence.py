@@ -125,7 +125,7 @@ def _widen(array: NDArray[Any]) -> NDArray[Any]:
 
 def _difference(expected: NDArray[Any], differs: Any, gap: NDArray[Any] | None, scale: float = 0.0) -> Difference:
     outside = np.asarray(differs, dtype=np.bool_)  # numpy turns arrays without axes into scalars
-    by_row = outside.reshape(outside.shape[0], -1).any(axis=1) if outside.ndim else outside.reshape(1)
+    by_row = outside.any(axis=tuple(range(1, outside.ndim))) if outside.ndim else outside.reshape(1)
     worst_absolute = worst_relative = 0.0
     if gap is not None and gap.size:
         worst_absolute = float(gap.max())

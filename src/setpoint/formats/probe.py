@@ -70,8 +70,8 @@ def probe(
         kind = "batched" if signature.batched else "unbatched"
         return Probe(signature, (f"{kind} on {origin}: {verdict}",))
     except ModelError as error:
-        hint = "" if sample is None else f" on the rows of {sample}"
-        raise InvalidConfiguration(f"{artifact.name}{hint}: {error}") from error
+        hint = "" if sample is None else f" (on the rows of {sample})"
+        raise InvalidConfiguration(f"{error}{hint}") from error
 
 
 def _find(executable: Any) -> tuple[dict[str, NDArray[Any]], made.Shape]:

@@ -217,10 +217,12 @@ def _convert(estimator: Any, columns: int, title: str) -> onnx.ModelProto:
         custom_conversion_functions=repaired_converters(),
     )
     try:
-        try:
-            model = convert(options={id(prepared): {"zipmap": False}})
-        except NameError:  # how the library says that this estimator knows no such option
-            model = convert()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # what one library thinks of another's attributes is not the user's affair
+            try:
+                model = convert(options={id(prepared): {"zipmap": False}})
+            except NameError:  # how the library says that this estimator knows no such option
+                model = convert()
     except (MissingConverter, MissingShapeCalculator) as error:
         named = re.search(r"type '?<class '([\w.]+)'>", str(error))
         raise InvalidConfiguration(
