@@ -39,7 +39,7 @@ class PackedModel(msgspec.Struct, frozen=True):
 
 
 class Format(Protocol):
-    """One kind of source. Implementations live one to a file and are found through ``setpoint.formats`` entry points."""
+    """One kind of source. Implementations live one to a file and are found by ``setpoint.formats`` entry points."""
 
     name: str
 

@@ -16,6 +16,7 @@ from setpoint.formats.isolated import Done, Failed, Job, freeze
 
 def main() -> None:
     """Pack one job. Whatever libraries print goes to stderr; stdout carries the answer alone."""
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # also for a user's module that imports it before we do
     answer = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # the descriptor, not only sys.stdout: native libraries print too
     job = msgspec.json.decode(sys.stdin.buffer.read(), type=Job)

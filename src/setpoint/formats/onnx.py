@@ -167,7 +167,7 @@ def _external_weights(model: onnx.ModelProto, model_file: Path) -> dict[str, Pat
     """
     from onnx.external_data_helper import _get_all_tensors, uses_external_data
 
-    folder = model_file.resolve().parent
+    folder = model_file.parent.resolve()
     found: dict[str, Path] = {}
     for tensor in _get_all_tensors(model):
         if not uses_external_data(tensor):

@@ -147,11 +147,11 @@ class Registry:
     def _bundle(self, index: Index, name: str, version: int) -> Bundle:
         entry = index.versions(name)[version]
         digest = entry.digest
-        files = oci.files_of(oci.parse_manifest(self._layout.read_blob(digest), digest), digest)
-        description = next(file for file in files if file.path == MANIFEST_PATH)
         try:
+            files = oci.files_of(oci.parse_manifest(self._layout.read_blob(digest), digest), digest)
+            description = next(file for file in files if file.path == MANIFEST_PATH)
             manifest = ModelManifest.from_json(self._layout.read_blob(description.digest))
-        except InvalidConfiguration as error:
+        except (CorruptBundle, InvalidConfiguration) as error:
             raise CorruptBundle(f"{name}:{version}: {error}") from error
         aliases = tuple(sorted(alias for alias, target in index.aliases(name).items() if target == digest))
         return Bundle(name, version, digest, manifest, files, aliases, entry.annotations.get(ANNOTATION_CREATED, ""))
