@@ -1,8 +1,19 @@
 """The ONNX Runtime engine: one session per variant, every setting explicit.
 
-Threads, measured with a 6-layer encoder (MiniLM, 32 tokens, 2 threads on 2 cores): median run, and CPU time burnt in
-the 100 ms after it. Spinning stopped at the end of each run: 6.4 ms, 0.1 ms. Spinning at will: 7.6 ms, 30 ms. None:
-8.2 ms, 0.1 ms. So threads spin *during* a run, where operators follow each other, and never between runs.
+Spinning, measured with a 6-layer encoder (MiniLM, 32 tokens, batch 1) on 2 shared cores, twice, milliseconds:
+
+=====================================  ===========  ===========  ==========================
+2 threads                              median run   95th         CPU burnt in 100 ms after
+=====================================  ===========  ===========  ==========================
+spinning, stopped at the end of a run  5.6 to 6.4   17 to 20     0.1
+spinning at will                       5.4 to 7.6   19 to 21     30
+not spinning                           7.3 to 8.2   10 to 13     0.1
+(1 thread)                             9.3 to 9.8   11.6 to 12   0.1
+=====================================  ===========  ===========  ==========================
+
+So threads may spin *during* a run, where operators follow each other, and never between runs. A spinning thread that
+waits for one which lost its core waits dearly: where other processes want the cores too, ``spin=False`` has the better
+95th percentile.
 """
 
 from __future__ import annotations
