@@ -21,6 +21,14 @@ class Canceller(Protocol):
         ...
 
 
+class StreamSource(Canceller, Protocol):
+    """Where events come from."""
+
+    def resume(self, request: StreamRequest) -> None:
+        """The client of a congested stream has caught up."""
+        ...
+
+
 class TensorEncoder(Protocol):
     """Writes the response body for outputs."""
 
@@ -82,17 +90,26 @@ class HttpCallRequest(CallRequest):
 class HttpStreamRequest(StreamRequest):
     """A body for a streaming endpoint, answered with server-sent events."""
 
-    __slots__ = ("_canceller", "_exchange")
+    __slots__ = ("_exchange", "_source")
 
-    def __init__(self, exchange: Exchange, endpoint: str, raw: bool, canceller: Canceller) -> None:
+    def __init__(self, exchange: Exchange, endpoint: str, raw: bool, source: StreamSource) -> None:
         lane: Hashable = (endpoint, raw)
         super().__init__(endpoint, lane, exchange.body, raw=raw)
         self._exchange = exchange
-        self._canceller = canceller
+        self._source = source
         exchange.on_disconnect = self._abandon
+        exchange.on_writable = self._resume
 
     def _abandon(self) -> None:
-        self._canceller.cancel(self)
+        self._source.cancel(self)
+
+    def _resume(self) -> None:
+        self._source.resume(self)
+
+    @property
+    def congested(self) -> bool:
+        """Whether the client is behind."""
+        return self._exchange.congested
 
     def event(self, json: bytes) -> None:
         """Write one event; the first one begins the response."""
@@ -102,12 +119,14 @@ class HttpStreamRequest(StreamRequest):
 
     def end(self) -> None:
         """End the response; a stream without events is an empty one."""
+        self._exchange.on_writable = None
         if not self._exchange.answered:
             self._exchange.begin_stream(sse.CONTENT_TYPE)
         self._exchange.end_stream()
 
     def fail(self, error: SetpointError) -> None:
         """An error status before the first event; afterwards an event that says so, then the end."""
+        self._exchange.on_writable = None
         if not self._exchange.answered:
             respond_error(self._exchange, error)
         else:

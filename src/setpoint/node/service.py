@@ -170,6 +170,15 @@ class ModelService:
             slot = next((slot for slot in self.slots if request in slot.requests), None)
             if slot is not None and slot.handle is not None:
                 slot.handle.cancel(slot.batch)
+                self.resume(request)
+
+    def resume(self, request: StreamRequest) -> None:
+        """The client of a congested stream has caught up, or left: take events again."""
+        slot = next((slot for slot in self.slots if request in slot.requests), None)
+        if slot is not None and slot.handle is not None and slot.paused:
+            slot.paused = False
+            slot.limit_ns = self._now_ns() + int(self._limits.run_timeout_s * _NS)
+            slot.handle.resume()
 
     def sweep(self, now_ns: int) -> None:
         """Called a few times a second: refuse what waited too long, replace workers that take too long."""
@@ -412,6 +421,11 @@ class ModelService:
             if not request.gone:
                 request.begun = True
                 request.event(event)
+                if request.congested and not slot.paused and slot.handle is not None:
+                    # Now the worker may wait for the client, as long as the wire lets the client take.
+                    slot.paused = True
+                    slot.limit_ns = 0
+                    slot.handle.pause()
 
     def _stream_ended(self, slot: Slot, report: StreamEnd) -> None:
         (request,) = cast("Sequence[StreamRequest]", slot.release())

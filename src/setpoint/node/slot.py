@@ -31,6 +31,7 @@ class Slot:
         failed_starts: processes in a row that ended before they had served.
         end_reason: why we ended the process, for metrics and messages; empty when it ended by itself.
         streamed: pieces of the event that is being put together.
+        paused: reports of the process are not read, since the client of its stream is behind.
     """
 
     __slots__ = (
@@ -40,6 +41,7 @@ class Slot:
         "handle",
         "index",
         "limit_ns",
+        "paused",
         "requests",
         "served",
         "state",
@@ -57,6 +59,7 @@ class Slot:
         self.failed_starts = 0
         self.end_reason = ""
         self.streamed: list[bytes] = []
+        self.paused = False
 
     def begin(self, handle: WorkerHandle, limit_ns: int) -> None:
         """A process was started."""
@@ -81,5 +84,6 @@ class Slot:
         self.state = State.DOWN
         self.limit_ns = 0
         self.streamed.clear()
+        self.paused = False
         self.failed_starts = 0 if self.served else self.failed_starts + 1
         return requests

@@ -149,6 +149,16 @@ class WorkerHandle:
             found.append(error_of(answer.error_kind, text.decode()) if answer.error_kind else text)
         return found
 
+    def pause(self) -> None:
+        """Take no reports for now: once the channel is full, the worker waits."""
+        if not self._exited:
+            self._loop.remove_reader(self._channel.fileno())
+
+    def resume(self) -> None:
+        """Take reports again."""
+        if not self._exited:
+            self._loop.add_reader(self._channel.fileno(), self._readable)
+
     def check(self) -> None:
         """Look whether the process is dead. To be called now and then, for one whose death the channel does not tell.
 

@@ -112,6 +112,11 @@ class StreamRequest(Request):
         """Once an event has left, the stream cannot begin again."""
         return not self.begun
 
+    @property
+    def congested(self) -> bool:
+        """Whether the client is behind: the next event should be taken only when the wire says so."""
+        return False
+
     def event(self, json: bytes) -> None:
         """Send one event to the client."""
         raise NotImplementedError("the wire that made the request answers it")

@@ -111,6 +111,7 @@ class HttpConnection(asyncio.Protocol):
         """The client caught up."""
         self._write_paused_since_ns = 0
         self._advance()
+        self._let_write()
 
     def data_received(self, data: bytes) -> None:
         """Bytes arrived."""
@@ -247,6 +248,11 @@ class HttpConnection(asyncio.Protocol):
         """Whether every earlier request was answered whole."""
         return bool(self._exchanges) and self._exchanges[0] is exchange
 
+    @property
+    def congested(self) -> bool:
+        """The client is behind with reading."""
+        return self._write_paused_since_ns != 0
+
     def write(self, chunk: bytes) -> None:
         """Send bytes; nowhere, if the client has left."""
         if not self._transport.is_closing():
@@ -284,6 +290,7 @@ class HttpConnection(asyncio.Protocol):
                     self._close()
                 elif exchanges and (pending := exchanges[0].take_pending()):
                     self.write(pending)
+                    self._let_write()
             if not self._backlog or self._write_paused_since_ns or len(exchanges) >= self._limits.pipeline_limit:
                 break
             waiting = self._backlog.popleft()
@@ -295,6 +302,11 @@ class HttpConnection(asyncio.Protocol):
                 last_word, self._last_word = self._last_word, None
                 self.refuse_and_close(last_word)
             self._resume_reading()
+
+    def _let_write(self) -> None:
+        """Tell whoever has the turn that more may be sent, if it wants to know."""
+        if self._exchanges and not self.congested and (on_writable := self._exchanges[0].on_writable) is not None:
+            on_writable()
 
     # --- the server's side ---------------------------------------------------------------------------------------
 

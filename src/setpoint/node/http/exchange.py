@@ -31,6 +31,7 @@ class Exchange:
         body: whole, transfer-decoded.
         keep_alive: the client means to reuse the connection.
         on_disconnect: called once, if the client leaves before its answer is complete.
+        on_writable: called when more may be sent after ``congested`` was true.
     """
 
     __slots__ = (
@@ -43,6 +44,7 @@ class Exchange:
         "keep_alive",
         "method",
         "on_disconnect",
+        "on_writable",
         "path",
         "query",
         "streaming",
@@ -61,6 +63,7 @@ class Exchange:
         self.answered = False
         self.streaming = False
         self.on_disconnect: Callable[[], None] | None = None
+        self.on_writable: Callable[[], None] | None = None
 
     @property
     def head_bytes(self) -> int:
@@ -113,9 +116,15 @@ class Exchange:
     def disconnected(self) -> None:
         """The client has left before everything was said."""
         on_disconnect, self.on_disconnect = self.on_disconnect, None
+        self.on_writable = None
         self._pending = None
         if on_disconnect is not None:
             on_disconnect()
+
+    @property
+    def congested(self) -> bool:
+        """What is sent now would wait in memory: for the client to read, or for the requests before this one."""
+        return self._connection.congested or not self._connection.is_turn_of(self)
 
     @property
     def complete(self) -> bool:
