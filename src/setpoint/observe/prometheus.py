@@ -58,7 +58,7 @@ def _histogram(name: str, labels: dict[str, str], histogram: Histogram, scale: f
     cumulative = 0
     for bound, count in zip(histogram.bounds, histogram.counts, strict=False):
         cumulative += count
-        lines.append(f"{name}_bucket{_labels({**labels, 'le': _number(bound * scale)})} {cumulative}")
+        lines.append(f"{name}_bucket{_labels({**labels, 'le': f'{bound * scale:.12g}'})} {cumulative}")
     lines.append(f"{name}_bucket{_labels({**labels, 'le': '+Inf'})} {histogram.count}")
     lines.append(f"{name}_sum{_labels(labels)} {_number(histogram.total * scale)}")
     lines.append(f"{name}_count{_labels(labels)} {histogram.count}")
@@ -76,4 +76,4 @@ def _escaped(value: str) -> str:
 
 
 def _number(value: float) -> str:
-    return f"{value:.12g}"
+    return repr(value)  # every digit: what a rate is taken of must not stand still while its last digits move

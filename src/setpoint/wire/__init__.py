@@ -3,6 +3,7 @@
 from setpoint.wire import sse
 from setpoint.wire.docs_page import docs_page
 from setpoint.wire.errors import body_of, headers_of, status_of
+from setpoint.wire.json_tensor import refuse_overflow
 from setpoint.wire.metadata import model_metadata, server_metadata
 from setpoint.wire.native_json import NativeTensorCodec, check_object, count_rows
 from setpoint.wire.openapi import openapi_document
@@ -23,6 +24,7 @@ __all__ = [
     "model_metadata",
     "nested_example",
     "openapi_document",
+    "refuse_overflow",
     "server_metadata",
     "sse",
     "status_of",

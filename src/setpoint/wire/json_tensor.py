@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import re
+import warnings
 from typing import Any
 
 import msgspec
@@ -18,6 +19,17 @@ from setpoint.core import FREE, InvalidRequest, TensorSpec
 from setpoint.wire.json_body import decoding, excerpt
 
 _NESTED = re.compile(rb"\s*\[\s*\[")
+_LONGEST_AXIS = 2**31 - 1
+_LONGEST_EMPTY_AXIS = 4096
+"""Of a tensor without elements: no data stands behind its length, but a model may well compute for each of its rows."""
+
+
+def refuse_overflow() -> None:
+    """Make numbers beyond a floating type's range an error of this process, and not an infinity with a warning.
+
+    A filter and no check: numpy looks for the overflow anyway, and a check of ours would cost each request 1 µs.
+    """
+    warnings.filterwarnings("error", "overflow encountered in cast", RuntimeWarning)
 
 
 class TensorReader:
@@ -30,6 +42,8 @@ class TensorReader:
             element = float
         self._spec = spec
         self._dtype = datatype.dtype
+        # ml_dtypes' bfloat16 takes no None for NaN, and overflows silently.
+        self._list_dtype = np.dtype(np.float32) if datatype.name == "BF16" else datatype.dtype
         self._last_shape: list[int] | tuple[int, ...] | None = None
         self._last_elements = 0
         self._decode_plain = msgspec.json.Decoder(list[element]).decode
@@ -59,6 +73,8 @@ class TensorReader:
         if values is None:
             if len(shape) > 1 and _is_nested(data):
                 array = self.nested(data)
+                if not elements and list(array.shape) == shape[: array.ndim]:
+                    return array.reshape(shape)  # nesting cannot say what lies inside an axis of length 0
                 if list(array.shape) != shape:
                     raise InvalidRequest(
                         f"input {self._spec.name!r} has shape {shape}, its data is nested as {list(array.shape)}"
@@ -86,9 +102,13 @@ class TensorReader:
         if self._dtype.hasobject:
             values = _utf8(values)
         try:
-            array = np.array(values, self._dtype)
-        except OverflowError as error:
-            raise InvalidRequest(f"input {self._spec.name!r}: {error}") from error
+            array = np.array(values, self._list_dtype)
+            if self._list_dtype is not self._dtype:
+                array = array.astype(self._dtype)
+        except (OverflowError, RuntimeWarning) as error:
+            raise InvalidRequest(
+                f"input {self._spec.name!r} is {self._spec.datatype}, its data has a number beyond that range"
+            ) from error
         except ValueError as error:
             raise InvalidRequest(
                 f"input {self._spec.name!r} is ragged: lists of one level must have one length"
@@ -109,15 +129,20 @@ class TensorReader:
         elements = 1
         if len(shape) == len(declared):
             for length, allowed in zip(shape, declared, strict=True):
-                if length < 0 or (allowed not in (FREE, length)):
+                if not 0 <= length <= _LONGEST_AXIS or allowed not in (FREE, length):
                     break
                 elements *= length
             else:
+                if not elements and max(shape) > _LONGEST_EMPTY_AXIS:
+                    raise InvalidRequest(
+                        f"input {self._spec.name!r} has shape {list(shape)}: without elements, no axis may be longer "
+                        f"than {_LONGEST_EMPTY_AXIS}"
+                    )
                 self._last_shape, self._last_elements = shape, elements
                 return elements
         raise InvalidRequest(
             f"input {self._spec.name!r} has shape {excerpt(str(list(shape)))}, "
-            f"the model takes {list(declared)}{' (-1: any length)' if FREE in declared else ''}"
+            f"the model takes {list(declared)}{f' (-1: up to {_LONGEST_AXIS})' if FREE in declared else ''}"
         )
 
 

@@ -18,24 +18,27 @@ from setpoint.core import FREE, InvalidRequest, Signature
 from setpoint.wire.json_body import decoding, excerpt
 from setpoint.wire.json_tensor import TensorReader, encode_flat
 
+_Unread = dict[str, msgspec.Raw]
+"""Parameters that nothing here implements: judged as JSON, but no objects are made of them."""
+
 
 class _Input(msgspec.Struct, gc=False):
     name: str
     shape: list[int]
     datatype: str
     data: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
-    parameters: dict[str, Any] | None = None
+    parameters: _Unread | None = None
 
 
 class _RequestedOutput(msgspec.Struct, gc=False):
     name: str
-    parameters: dict[str, Any] | None = None
+    parameters: _Unread | None = None
 
 
 class _Body(msgspec.Struct, gc=False):
     inputs: list[_Input]
     id: str = ""
-    parameters: dict[str, Any] | None = None
+    parameters: _Unread | None = None
     outputs: list[_RequestedOutput] | None = None
 
 
@@ -139,7 +142,7 @@ class V2Codec:
             if position < 0 or arrays[position] is not _NO_ARRAY:
                 reader.raise_wrong_inputs([tensor.name for tensor in inputs])
             arrays[position] = self._array(position, tensor)
-        wanted = None if request.outputs is None else self._wanted(request.outputs)
+        wanted = self._wanted(request.outputs) if request.outputs else None
         if self._no_json is not None:
             raise InvalidRequest(
                 f"output {self._no_json.name!r} is {self._no_json.datatype}, which has no V2 JSON form; "
@@ -164,12 +167,14 @@ class V2Codec:
         return reader.flat_or_nested(tensor.data, tensor.shape, elements)
 
     def _wanted(self, outputs: list[_RequestedOutput]) -> tuple[int, ...]:
-        positions = []
+        positions: list[int] = []
         for output in outputs:
             position = self._output_position.get(output.name)
             if position is None:
                 known = ", ".join(repr(spec.name) for spec in self._reader.signature.outputs)
                 raise InvalidRequest(f"the model has no output {excerpt(output.name)!r}; it has {known}")
+            if position in positions:
+                raise InvalidRequest(f"output {output.name!r} is asked for twice")
             positions.append(position)
         return tuple(positions)
 
