@@ -10,12 +10,14 @@ import uuid
 from collections.abc import Callable
 
 from setpoint.core import SystemClock
+from setpoint.node.allocator import keep_freed_memory
 from setpoint.node.config import NodeConfig
 from setpoint.node.exposition import exposition
 from setpoint.node.gateway import Gateway
 from setpoint.node.http import Exchange, HttpServer
 from setpoint.node.service import ModelService
 from setpoint.observe import CONTENT_TYPE
+from setpoint.wire import refuse_overflow
 
 _log = logging.getLogger("setpoint.node")
 _SWEEP_S = 0.1
@@ -121,8 +123,10 @@ def run_node(config: NodeConfig, on_listening: Callable[[str, int], None], on_re
     Raises:
         ConfigurationError, ModelError: it could not start.
     """
-    import uvloop
+    keep_freed_memory()
+    import uvloop  # only the serving process needs it
 
+    refuse_overflow()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         return runner.run(_run(config, on_listening, on_ready))
 

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
-from typing import Any, Protocol
-
-from numpy.typing import NDArray
+from collections.abc import Hashable
+from typing import Protocol
 
 from setpoint.core import SetpointError
 from setpoint.node.http import Exchange, respond_error
-from setpoint.wire import InferRequest, sse
+from setpoint.wire import BatchOutputs, InferRequest, sse
 from setpoint.worker import CallRequest, Request, StreamRequest, TensorRequest
 
 
@@ -32,8 +30,8 @@ class StreamSource(Canceller, Protocol):
 class TensorEncoder(Protocol):
     """Writes the response body for outputs."""
 
-    def encode(self, request: InferRequest, outputs: Sequence[NDArray[Any]]) -> bytes:
-        """The body."""
+    def encode(self, request: InferRequest, outputs: BatchOutputs, start: int, end: int) -> bytes:
+        """The body for rows ``start`` to ``end`` of a batch."""
         ...
 
 
@@ -55,9 +53,9 @@ class HttpTensorRequest(TensorRequest):
     def _abandon(self) -> None:
         self._canceller.cancel(self)
 
-    def answer(self, outputs: Sequence[NDArray[Any]]) -> None:
+    def answer(self, outputs: BatchOutputs, start: int, end: int) -> None:
         """Write the outputs."""
-        self._exchange.respond(200, self._codec.encode(self._decoded, outputs))
+        self._exchange.respond(200, self._codec.encode(self._decoded, outputs, start, end))
 
     def fail(self, error: SetpointError) -> None:
         """Write the error."""

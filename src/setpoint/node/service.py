@@ -7,15 +7,13 @@ loop's thread.
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Callable, Hashable, Sequence
-from typing import Any, cast
+from typing import cast
 
 from setpoint.core import (
     Clock,
     DeadlineExceeded,
     Draining,
-    InternalError,
     Limits,
     ModelError,
     NotReady,
@@ -25,34 +23,28 @@ from setpoint.core import (
     error_of,
 )
 from setpoint.node.config import ModelConfig
+from setpoint.node.crew import NS, Crew, Launch
+from setpoint.node.ledger import Ledger
 from setpoint.node.slot import Slot, State
 from setpoint.observe import ModelMetrics
-from setpoint.scheduling import BatchQueue, BatchSizer, RestartPolicy
+from setpoint.scheduling import BatchQueue, BatchSizer
+from setpoint.wire import BatchOutputs
 from setpoint.worker import (
     CALL_LIMIT_REQUESTS,
     Answered,
-    Broken,
     CallRequest,
     Ran,
-    Ready,
     Report,
     Request,
     StreamChunk,
     StreamEnd,
     StreamRequest,
     TensorRequest,
-    WorkerEvents,
     WorkerHandle,
-    WorkerSpec,
 )
 
-_log = logging.getLogger("setpoint.node")
-Launch = Callable[[WorkerSpec, WorkerEvents, asyncio.AbstractEventLoop], WorkerHandle]
-_NS = 1_000_000_000
 _SHORT_RUN_NS = 500_000
 """About what the node needs to read and answer 20 small requests."""
-_GIVE_UP_AFTER_FAILED_STARTS = 3
-"""From then on requests are refused at once instead of waiting for a worker that may never come."""
 
 
 class ModelService:
@@ -78,23 +70,18 @@ class ModelService:
         self.config = config
         self.manifest = config.bundle.manifest
         self.metrics = ModelMetrics()
-        self.slots = [Slot(index) for index in range(config.workers)]
         self._limits = limits
         self._now_ns = clock.now_ns
-        self._on_bug = on_bug
-        self._launch = launch
-        self._restart = RestartPolicy()
+        self._ledger = Ledger(self.metrics, clock.now_ns, on_bug)
+        self._crew = Crew(config, limits, clock, self.metrics, self, launch)
         self._queue: BatchQueue[Request] = BatchQueue(limits.queue_limit_rows)
         self._sizers = {
             endpoint.name: BatchSizer(min(max(1, endpoint.batch_rows), CALL_LIMIT_REQUESTS))
             for endpoint in self.manifest.endpoints
         }
         self._loop: asyncio.AbstractEventLoop
-        self._started: asyncio.Future[None]
         self._dispatch_due = False
         self._closing = False
-        self._refusing = False
-        self._last_failure = ""
         self._rows_per_s = 0.0
 
     # --- life ----------------------------------------------------------------------------------------------------
@@ -106,24 +93,17 @@ class ModelService:
             SetpointError: the model cannot be loaded.
         """
         self._loop = asyncio.get_running_loop()
-        self._started = self._loop.create_future()
-        for slot in self.slots:
-            self._start_worker(slot)
-        await self._started
+        await self._crew.start()
 
     async def close(self) -> None:
         """End the workers. What is not answered by now is refused; a node drains before it closes."""
-        self._closing = self._refusing = True
+        self._closing = True
         held = [request for slot in self.slots for request in slot.requests]
         for request in (*held, *self._queue.drain()):
-            self._fail(request, Draining("the node was shut down before the request was answered"))
+            self._ledger.fail(request, Draining("the node was shut down before the request was answered"))
         for slot in self.slots:
             slot.requests = ()
-        for slot in self.slots:
-            if slot.handle is not None:
-                slot.handle.close()
-        while any(slot.handle is not None for slot in self.slots):
-            await asyncio.sleep(0.005)
+        await self._crew.close()
 
     @property
     def name(self) -> str:
@@ -133,7 +113,12 @@ class ModelService:
     @property
     def ready(self) -> bool:
         """Whether some worker can take a batch, now or behind the one it holds."""
-        return any(slot.state in (State.IDLE, State.BUSY) for slot in self.slots)
+        return self._crew.ready
+
+    @property
+    def slots(self) -> Sequence[Slot]:
+        """The places of its workers."""
+        return self._crew.slots
 
     @property
     def queue_rows(self) -> int:
@@ -148,14 +133,15 @@ class ModelService:
         Raises:
             QueueFull: too much waits already.
             NotReady: there is no worker, and none is likely to come soon.
+            Draining: the node is shutting down.
         """
         if self._closing:
             raise Draining("the node is shutting down; send the request to another one")
-        if self._refusing:
-            raise NotReady(f"model {self.name!r} has no worker: {self._last_failure}", 5.0)
+        if self._crew.refusal is not None:
+            raise self._crew.refusal
         now_ns = self._now_ns()
         request.arrived_ns = now_ns
-        request.deadline_ns = now_ns + int(self._limits.request_timeout_s * _NS)
+        request.deadline_ns = now_ns + int(self._limits.request_timeout_s * NS)
         if not self._queue.push(request):
             raise self._queue_full()
         self.metrics.accepted += 1
@@ -165,39 +151,33 @@ class ModelService:
         """The client has left: take its request out of the queue, or forget about its answer."""
         request.gone = True
         if self._queue.remove(request):
-            self.metrics.outcomes["cancelled"] += 1
+            self._ledger.cancelled()
         elif isinstance(request, StreamRequest):
-            slot = next((slot for slot in self.slots if request in slot.requests), None)
+            slot = self._slot_with(request)
             if slot is not None and slot.handle is not None:
                 slot.handle.cancel(slot.batch)
                 self.resume(request)
 
     def resume(self, request: StreamRequest) -> None:
         """The client of a congested stream has caught up, or left: take events again."""
-        slot = next((slot for slot in self.slots if request in slot.requests), None)
+        slot = self._slot_with(request)
         if slot is not None and slot.handle is not None and slot.paused:
             slot.paused = False
-            slot.limit_ns = self._now_ns() + int(self._limits.run_timeout_s * _NS)
+            slot.limit_ns = self._run_limit_ns()
             slot.handle.resume()
 
     def sweep(self, now_ns: int) -> None:
         """Called a few times a second: refuse what waited too long, replace workers that take too long."""
         for request in self._queue.expire(now_ns):
-            waited_s = (now_ns - request.arrived_ns) / _NS
-            self._fail(request, DeadlineExceeded(f"the request waited {waited_s:.1f} s for a worker"))
-        for slot in self.slots:
-            if slot.handle is not None:
-                slot.handle.check()
-            if slot.handle is not None and 0 < slot.limit_ns <= now_ns:
-                starting = slot.state is State.STARTING
-                slot.end_reason = "load_timeout" if starting else "run_timeout"
-                slot.limit_ns = 0
-                slot.handle.kill()
+            waited_s = (now_ns - request.arrived_ns) / NS
+            self._ledger.fail(request, DeadlineExceeded(f"the request waited {waited_s:.1f} s for a worker"))
+        self._crew.sweep(now_ns)
 
-    def _judge_hope(self) -> None:
-        """Decide whether new requests may wait for a worker."""
-        hopeless = all(slot.failed_starts >= _GIVE_UP_AFTER_FAILED_STARTS for slot in self.slots)
-        self._refusing = self._closing or (hopeless and not self.ready)
+    def _slot_with(self, request: Request) -> Slot | None:
+        return next((slot for slot in self.slots if request in slot.requests), None)
+
+    def _run_limit_ns(self) -> int:
+        return self._now_ns() + int(self._limits.run_timeout_s * NS)
 
     def _queue_full(self) -> QueueFull:
         wait_s = self._queue.rows / self._rows_per_s if self._rows_per_s else 1.0
@@ -256,7 +236,7 @@ class ModelService:
             self._not_together(batch, error)
             return
         if not sent:
-            # Nobody saw it, so nobody's retry is spent; ``on_exit`` of that worker follows.
+            # Nobody saw it, so nobody's retry is spent; the end of that worker is told next.
             slot.state = State.DOWN
             for request in reversed(batch):
                 self._queue.push_front(request)
@@ -265,7 +245,7 @@ class ModelService:
         slot.batch = number
         slot.requests = batch
         slot.state = State.BUSY
-        slot.limit_ns = now_ns + int(self._limits.run_timeout_s * _NS)
+        slot.limit_ns = now_ns + int(self._limits.run_timeout_s * NS)
         for request in batch:
             request.started_ns = now_ns
             request.attempts += 1
@@ -273,21 +253,43 @@ class ModelService:
     def _not_together(self, batch: Sequence[Request], error: SetpointError) -> None:
         """A batch failed as a whole: run its requests one by one, so that only the culprit fails."""
         if len(batch) == 1:
-            self._fail(batch[0], error)
+            self._ledger.fail(batch[0], error)
             return
         for request in reversed(batch):
             if request.gone:
-                self.metrics.outcomes["cancelled"] += 1
-                continue
-            self.metrics.retries += 1
-            request.alone = True
-            self._queue.push_front(request)
+                self._ledger.cancelled()
+            else:
+                self._again_alone(request)
 
-    # --- what workers say ----------------------------------------------------------------------------------------
+    def _again_alone(self, request: Request) -> None:
+        self.metrics.retries += 1
+        request.alone = True
+        self._queue.push_front(request)
 
-    def on_report(self, worker: WorkerHandle, report: Report) -> None:
-        """A worker said something."""
-        slot = next(slot for slot in self.slots if slot.handle is worker)
+    # --- what the crew says --------------------------------------------------------------------------------------
+
+    def worker_ready(self) -> None:
+        """A worker can take batches."""
+        self._dispatch()
+
+    def requests_lost(self, requests: Sequence[Request], reason: str) -> None:
+        """A worker is gone: its requests run once more, each alone, since one of them may be what ended it."""
+        for request in reversed(requests):
+            if request.gone:
+                self._ledger.cancelled()
+            elif request.attempts < 2 and request.retryable and self._now_ns() < request.deadline_ns:
+                self._again_alone(request)
+            else:
+                tried = "once" if request.attempts == 1 else f"{request.attempts} times"
+                self._ledger.fail(request, WorkerLost(f"the worker {reason}; the request was tried {tried}"))
+
+    def no_hope(self, error: NotReady) -> None:
+        """Refuse what waits."""
+        for request in self._queue.drain():
+            self._ledger.fail(request, error)
+
+    def worker_said(self, slot: Slot, worker: WorkerHandle, report: Report) -> None:
+        """A worker reported on its batch."""
         match report:
             case Ran():
                 self._ran(slot, worker, report)
@@ -297,80 +299,6 @@ class ModelService:
                 self._streamed(slot, report)
             case StreamEnd():
                 self._stream_ended(slot, report)
-            case Ready():
-                slot.release()
-                self._judge_hope()
-                if not self._started.done() and all(slot.state is not State.STARTING for slot in self.slots):
-                    self._started.set_result(None)
-                self._dispatch()
-            case Broken():
-                slot.end_reason = "broken"
-                self._last_failure = report.message
-                if not self._started.done():
-                    self._started.set_exception(error_of(report.kind, f"model {self.name!r}: {report.message}"))
-
-    def on_exit(self, worker: WorkerHandle, reason: str) -> None:
-        """A worker is gone: answer for what it held and start the next."""
-        slot = next(slot for slot in self.slots if slot.handle is worker)
-        held = slot.vacate()
-        if slot.end_reason == "run_timeout":
-            reason = f"did not answer within {self._limits.run_timeout_s:g} s and was ended"
-        elif slot.end_reason == "load_timeout":
-            reason = f"was not ready within {self._limits.load_timeout_s:g} s and was ended"
-        if slot.end_reason != "broken":
-            self._last_failure = f"its worker {reason}"
-        for request in reversed(held):
-            self._lost(request, reason)
-        if self._closing:
-            return
-        _log.warning("worker %d of model %s (pid %d) is gone: %s", slot.index, self.name, worker.pid, reason)
-        self.metrics.restarts[slot.end_reason or "died"] += 1
-        if not self._started.done():
-            self._started.set_exception(ModelError(f"model {self.name!r}: the worker {reason} while it was loading"))
-        self._start_later(slot)
-
-    def _start_later(self, slot: Slot) -> None:
-        """Start a slot's next worker as soon as the policy says; refuse what waits if that is not likely to help."""
-        self._judge_hope()
-        if self._refusing:
-            for request in self._queue.drain():
-                self._fail(request, NotReady(f"model {self.name!r} has no worker: {self._last_failure}", 5.0))
-        self._loop.call_later(self._restart.delay_s(slot.failed_starts), self._start_worker, slot)
-
-    def _start_worker(self, slot: Slot) -> None:
-        if self._closing:
-            return
-        spec = WorkerSpec(
-            manifest=self.manifest,
-            folder=self.config.folder,
-            variant=self.manifest.variants[0].name,
-            threads=self.config.threads,
-            index=slot.index,
-            arena_limit_bytes=self._limits.arena_limit_bytes,
-        )
-        limit_ns = self._now_ns() + int(self._limits.load_timeout_s * _NS)
-        try:
-            slot.begin(self._launch(spec, self, self._loop), limit_ns)
-        except OSError as error:
-            # No process or no descriptor was to be had: the machine's state, which may pass.
-            self._last_failure = f"a worker process could not be started: {error.strerror or error}"
-            _log.warning("model %s: %s", self.name, self._last_failure)
-            slot.failed_starts += 1
-            self.metrics.restarts["not_started"] += 1
-            if not self._started.done():
-                self._started.set_exception(ModelError(f"model {self.name!r}: {self._last_failure}"))
-            self._start_later(slot)
-
-    def _lost(self, request: Request, reason: str) -> None:
-        if request.gone:
-            self.metrics.outcomes["cancelled"] += 1
-        elif request.attempts < 2 and request.retryable and self._now_ns() < request.deadline_ns:
-            self.metrics.retries += 1
-            request.alone = True  # it may be what killed the worker: it must not take others with it
-            self._queue.push_front(request)
-        else:
-            tried = "once" if request.attempts == 1 else f"{request.attempts} times"
-            self._fail(request, WorkerLost(f"the worker {reason}; the request was tried {tried}"))
 
     def _ran(self, slot: Slot, worker: WorkerHandle, report: Ran) -> None:
         batch = cast("Sequence[TensorRequest]", slot.release())
@@ -379,21 +307,20 @@ class ModelService:
             self._not_together(batch, error_of(report.error_kind, report.error))
             self._dispatch()
             return
-        outputs = worker.read_outputs(report)
-        # The worker computes the next batch while this one's answers are written: those lie in the other arena.
-        self._dispatch_after(report.run_ns)
-        if len(batch) == 1:
-            self._deliver(batch[0], outputs, report.run_ns)
-            return
-        if any(output.shape[:1] != (rows,) for output in outputs):
-            shapes = [list(output.shape) for output in outputs]
+        arrays = worker.read_outputs(report)
+        together = len(batch) > 1
+        if together and any(array.shape[:1] != (rows,) for array in arrays):
+            shapes = [list(array.shape) for array in arrays]
             self._not_together(batch, ModelError(f"a batch of {rows} rows gave outputs of shapes {shapes}"))
             self._dispatch()
             return
+        # The worker computes the next batch while this one's answers are written: those lie in the other arena.
+        self._dispatch_after(report.run_ns)
+        outputs = BatchOutputs(arrays, together=together)
         start = 0
         for request in batch:
             end = start + request.rows
-            self._deliver(request, [output[start:end] for output in outputs], report.run_ns)
+            self._ledger.outputs(request, outputs, start, end, report.run_ns)
             start = end
 
     def _answered(self, slot: Slot, worker: WorkerHandle, report: Answered) -> None:
@@ -407,13 +334,13 @@ class ModelService:
         self._dispatch_after(report.run_ns)
         for request, answer in zip(batch, answers, strict=True):
             if isinstance(answer, bytes):
-                self._deliver(request, answer, report.run_ns)
+                self._ledger.json(request, answer, report.run_ns)
             else:
-                self._fail(request, answer)
+                self._ledger.fail(request, answer)
 
     def _streamed(self, slot: Slot, report: StreamChunk) -> None:
         request = cast(StreamRequest, slot.requests[0])
-        slot.limit_ns = self._now_ns() + int(self._limits.run_timeout_s * _NS)
+        slot.limit_ns = self._run_limit_ns()
         slot.streamed.append(report.piece)
         if report.last:
             event = b"".join(slot.streamed)
@@ -432,12 +359,9 @@ class ModelService:
         slot.streamed.clear()
         self._batch_done(slot, (request,), report.run_ns)
         if report.error_kind:
-            self._fail(request, error_of(report.error_kind, report.error))
-        elif request.gone:
-            self.metrics.outcomes["cancelled"] += 1
+            self._ledger.fail(request, error_of(report.error_kind, report.error))
         else:
-            request.end()
-            self._count_answered(request, report.run_ns)
+            self._ledger.stream_end(request, report.run_ns)
         self._dispatch()
 
     def _batch_done(self, slot: Slot, batch: Sequence[Request], run_ns: int) -> int:
@@ -447,37 +371,6 @@ class ModelService:
         self.metrics.batch_rows.add(rows)
         if not first.alone and isinstance(first.lane, tuple):
             self._sizers[first.endpoint].observe(first.lane, rows, run_ns)
-        rows_per_s = rows * _NS / max(run_ns, 1) * len(self.slots)
+        rows_per_s = rows * NS / max(run_ns, 1) * len(self.slots)
         self._rows_per_s += 0.05 * (rows_per_s - self._rows_per_s) if self._rows_per_s else rows_per_s
         return rows
-
-    # --- how a request ends --------------------------------------------------------------------------------------
-
-    def _deliver(self, request: TensorRequest | CallRequest, payload: Any, run_ns: int) -> None:
-        if request.gone:
-            self.metrics.outcomes["cancelled"] += 1
-            return
-        try:
-            request.answer(payload)
-        except SetpointError as error:
-            self._fail(request, error)
-        except Exception as bug:
-            # The boundary to the wire: one answer that cannot be written must not take the batch's others with it.
-            reference = self._on_bug(bug)
-            self._fail(request, InternalError(f"a bug in Setpoint, logged under {reference}"))
-        else:
-            self._count_answered(request, run_ns)
-
-    def _count_answered(self, request: Request, run_ns: int) -> None:
-        metrics = self.metrics
-        metrics.outcomes["ok"] += 1
-        metrics.queue_ns.add(request.started_ns - request.arrived_ns)
-        metrics.run_ns.add(run_ns)
-        metrics.total_ns.add(self._now_ns() - request.arrived_ns)
-
-    def _fail(self, request: Request, error: SetpointError) -> None:
-        if request.gone:
-            self.metrics.outcomes["cancelled"] += 1
-            return
-        self.metrics.outcomes[error.kind] += 1
-        request.fail(error)

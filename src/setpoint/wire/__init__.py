@@ -1,6 +1,7 @@
 """Wire protocols: encode and decode, nothing else. No sockets, no state, no models."""
 
 from setpoint.wire import sse
+from setpoint.wire.batch import BatchOutputs
 from setpoint.wire.docs_page import docs_page
 from setpoint.wire.errors import body_of, headers_of, status_of
 from setpoint.wire.json_tensor import refuse_overflow
@@ -11,6 +12,7 @@ from setpoint.wire.openapi_examples import example_of, infer_example, nested_exa
 from setpoint.wire.v2_json import InferRequest, V2Codec
 
 __all__ = [
+    "BatchOutputs",
     "InferRequest",
     "NativeTensorCodec",
     "V2Codec",

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import msgspec
 from numpy.typing import NDArray
 
 from setpoint.core import Endpoint, InvalidRequest, Signature
+from setpoint.wire.batch import BatchOutputs
 from setpoint.wire.json_body import decoding
 from setpoint.wire.json_tensor import encode_nested
 from setpoint.wire.v2_json import InferRequest, SignatureReader
@@ -42,10 +42,13 @@ class NativeTensorCodec:
             arrays.append(array)
         return reader.request(arrays)
 
-    def encode(self, request: InferRequest, outputs: Sequence[NDArray[Any]]) -> bytes:
-        """Write a response body from outputs in the signature's order (views of shared memory are fine)."""
+    def encode(self, request: InferRequest, outputs: BatchOutputs, start: int, end: int) -> bytes:
+        """Write a response body for rows ``start`` to ``end`` of a batch."""
         return b"{%b}" % b",".join(
-            [b"%b:%b" % (key, encode_nested(array)) for key, array in zip(self._output_keys, outputs, strict=True)]
+            [
+                b"%b:%b" % (key, encode_nested(outputs.part(position, start, end)))
+                for position, key in enumerate(self._output_keys)
+            ]
         )
 
 

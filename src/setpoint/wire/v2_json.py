@@ -15,8 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from setpoint.core import FREE, InvalidRequest, Signature
+from setpoint.wire.batch import BatchOutputs
 from setpoint.wire.json_body import decoding, excerpt
-from setpoint.wire.json_tensor import TensorReader, encode_flat
+from setpoint.wire.json_tensor import TensorReader
 
 _Unread = dict[str, msgspec.Raw]
 """Parameters that nothing here implements: judged as JSON, but no objects are made of them."""
@@ -122,6 +123,7 @@ class V2Codec:
             b'{"name":%b,"datatype":"%b","shape":' % (msgspec.json.encode(spec.name), spec.datatype.encode())
             for spec in signature.outputs
         )
+        self._all_outputs = range(len(signature.outputs))
         self._no_json = next((spec for spec in signature.outputs if not spec.type.json_number), None)
 
     def decode(self, body: bytes) -> InferRequest:
@@ -178,19 +180,16 @@ class V2Codec:
             positions.append(position)
         return tuple(positions)
 
-    def encode(self, request: InferRequest, outputs: Sequence[NDArray[Any]]) -> bytes:
-        """Write a response body from outputs in the signature's order (views of shared memory are fine)."""
+    def encode(self, request: InferRequest, outputs: BatchOutputs, start: int, end: int) -> bytes:
+        """Write a response body for rows ``start`` to ``end`` of a batch."""
         parts = [self._prefix]
         if request.id:
             parts.append(b'"id":%b,' % msgspec.json.encode(request.id))
         parts.append(b'"outputs":[')
         separator = b""
-        for position in range(len(outputs)) if request.wanted is None else request.wanted:
-            array = outputs[position]
-            parts.append(separator)
-            parts.append(self._output_prefix[position])
-            parts.append(_shape_key(array.shape))
-            parts.append(encode_flat(array))
+        for position in self._all_outputs if request.wanted is None else request.wanted:
+            shape, data = outputs.flat_json(position, start, end)
+            parts += (separator, self._output_prefix[position], _shape_key(shape), data)
             separator = b"},"
         parts.append(b"}]}" if separator else b"]}")
         return b"".join(parts)

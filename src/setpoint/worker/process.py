@@ -25,7 +25,7 @@ from setpoint.worker.arena import Arena, layout
 from setpoint.worker.tensors import get, put
 
 if TYPE_CHECKING:
-    from setpoint.engines.python import PythonExecutable
+    from setpoint.engines import PythonExecutable
 
 _log = logging.getLogger("setpoint.worker")
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h

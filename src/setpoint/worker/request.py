@@ -8,6 +8,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from setpoint.core import SetpointError
+from setpoint.wire import BatchOutputs
 
 
 class Request:
@@ -76,8 +77,8 @@ class TensorRequest(Request):
         super().__init__(endpoint, rows, lane)
         self.inputs = inputs
 
-    def answer(self, outputs: Sequence[NDArray[Any]]) -> None:
-        """Give the client its outputs, in the signature's order. They are views: valid during the call only."""
+    def answer(self, outputs: BatchOutputs, start: int, end: int) -> None:
+        """Give the client rows ``start`` to ``end`` of a batch's outputs, which are valid during the call only."""
         raise NotImplementedError("the wire that made the request answers it")
 
 
