@@ -1,8 +1,9 @@
 """Latencies in logarithmic buckets: at most 0.8 % off, a few kilobytes, and sums of two are the histogram of both.
 
-Pure. Why not hdrhistogram: the buckets are these (a power of two, cut into equal parts), in sixty lines without a compiled
-dependency, and sparse, so that one for each second of a long run costs nothing. Why not ``observe.Histogram``: its
-bounds are a factor of two apart, which is right for a Prometheus page and too coarse to judge an objective with.
+Pure. Why not hdrhistogram: its buckets are these (powers of two, cut into equal parts), here in sixty lines without a
+compiled dependency, and sparse, so that one for each second of a long run costs nothing. Why not
+``observe.Histogram``: its bounds are a factor of two apart, which is right for a Prometheus page and too coarse to
+judge an objective with.
 """
 
 from __future__ import annotations
