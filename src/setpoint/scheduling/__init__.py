@@ -1,7 +1,38 @@
 """Which requests run together, and when. Pure: no IO, no clock, no event loop; time comes in as an argument."""
 
+from setpoint.scheduling.actions import Action, Reason, Refuse, Start, WakeAt
+from setpoint.scheduling.deadline_queue import DeadlineQueue
+from setpoint.scheduling.fixed_policy import FixedPolicy
+from setpoint.scheduling.latency_law import MeasuredLaw
+from setpoint.scheduling.objective_policy import ObjectivePolicy
+from setpoint.scheduling.policy import Policy, Pool
 from setpoint.scheduling.queue import BatchQueue, Queued
 from setpoint.scheduling.restart import RestartPolicy
+from setpoint.scheduling.schedulable import Schedulable
+from setpoint.scheduling.scheduler import Scheduler
 from setpoint.scheduling.sizing import BatchSizer
+from setpoint.scheduling.terms import FixedTerms, ObjectiveTerms, VariantTerms, allowed_variants
 
-__all__ = ["BatchQueue", "BatchSizer", "Queued", "RestartPolicy"]
+__all__ = [
+    "Action",
+    "BatchQueue",
+    "BatchSizer",
+    "DeadlineQueue",
+    "FixedPolicy",
+    "FixedTerms",
+    "MeasuredLaw",
+    "ObjectivePolicy",
+    "ObjectiveTerms",
+    "Policy",
+    "Pool",
+    "Queued",
+    "Reason",
+    "Refuse",
+    "RestartPolicy",
+    "Schedulable",
+    "Scheduler",
+    "Start",
+    "VariantTerms",
+    "WakeAt",
+    "allowed_variants",
+]

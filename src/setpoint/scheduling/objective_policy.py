@@ -1,0 +1,259 @@
+"""Hold the objective: earliest deadline first, never idle while work waits, accuracy given up last.
+
+* **Admission.** A request is let in when the fastest variant, in batches of its best size, would answer all that is
+  before it and then it within its deadline. Otherwise it is refused within microseconds: that costs the client nothing,
+  while a late answer costs everybody behind it.
+* **Variant**, batch by batch: the most accurate one whose batch leaves the rest of the queue feasible for the fastest,
+  and which could hold the present load, or whose batch empties the queue.
+* **Giving up**, when predictions were wrong: if the most urgent request leaves time for a small batch only and the rest
+  could not be served behind that, it is refused, and the next one may bring a full batch. Running small batches to
+  save single requests is how a deadline-first queue collapses under overload.
+"""
+
+from __future__ import annotations
+
+from heapq import heapreplace
+from math import ceil, isinf
+from typing import TypeVar
+
+from setpoint.scheduling.actions import Reason, Refuse, Start
+from setpoint.scheduling.deadline_queue import ALONE, DeadlineQueue, Lane, lane_of
+from setpoint.scheduling.policy import Policy, Pool
+from setpoint.scheduling.predictor import LanePredictions, Prediction, Predictor
+from setpoint.scheduling.schedulable import Schedulable
+from setpoint.scheduling.shares import FairShares
+from setpoint.scheduling.sustained import Sustained
+from setpoint.scheduling.terms import ObjectiveTerms
+
+T = TypeVar("T", bound=Schedulable)
+_LOOK_AHEAD_BATCHES = 64
+"""Batches of the rest that are checked before a slower variant is chosen; beyond it nothing would be learned."""
+
+
+class ObjectivePolicy(Policy[T]):
+    """One model's queue and judgement."""
+
+    def __init__(self, terms: ObjectiveTerms) -> None:
+        self.terms = terms
+        self.queue: DeadlineQueue[T] = DeadlineQueue()
+        self._predictor = Predictor(terms)
+        self._shares = FairShares(terms.weights)
+        self._sustained = Sustained(terms)
+        self._bound_ns = terms.bound_ns
+        self._margin_ns = terms.margin_ns
+        self._ticked_ns = -1
+
+    # --- requests come and go ------------------------------------------------------------------------------------
+
+    def admit(self, request: T, pool: Pool, now_ns: int) -> Refuse[T] | None:
+        """Let a request wait, or say which limit it met."""
+        latest_ns = now_ns + self._bound_ns
+        if not 0 < request.deadline_ns < latest_ns:
+            request.deadline_ns = latest_ns
+        queue = self.queue
+        rows = request.rows
+        lane = self._predictor.lane(request.lane)
+        lane.arrived_rows += rows
+        if queue.rows + rows > self.terms.queue_limit_rows and queue.requests:
+            return self._refuse(request, Reason.QUEUE_FULL, lane, self.terms.queue_limit_rows, pool, now_ns)
+        several = self._shares.is_several(request.tenant, queue, now_ns)
+        lead_ns = self._shares.lead_ns(request, self._row_ns(lane), now_ns) if several else 0
+        # A queue that fits into one batch of an idle worker needs no judgement: the light load's case.
+        if self.terms.has_objective and not (pool.idle and queue.rows + rows <= lane.fastest.batch_rows):
+            budget_ns = request.deadline_ns - self._margin_ns - now_ns
+            alone_ns = lane.fastest.ns(rows)
+            if alone_ns > budget_ns:
+                return self._refuse(request, Reason.HOPELESS, lane, alone_ns / 1e6, pool, now_ns)
+            wait_ns = self._wait_ns(request, lead_ns, lane, pool, now_ns)
+            if wait_ns > budget_ns:
+                reason = Reason.OVER_SHARE if lead_ns else Reason.OVERLOAD
+                return self._refuse(request, reason, lane, wait_ns / 1e6, pool, now_ns)
+        queue.push(request, lead_ns)
+        self.requests = queue.requests
+        if several:
+            self._shares.entered(request)
+        return None
+
+    def _wait_ns(self, request: T, lead_ns: int, lane: LanePredictions, pool: Pool, now_ns: int) -> float:
+        """From now to the request's answer, if the fastest variant serves what is before it in batches of its aim."""
+        queue = self.queue
+        fastest = lane.fastest
+        order_ns = request.deadline_ns + lead_ns
+        own_lane = queue.lanes.get(lane_of(request))
+        before = own_lane.rows_before(order_ns) if own_lane is not None else 0
+        batches, beside = divmod(before, self._batch_rows(own_lane, fastest) if own_lane is not None else 1)
+        if len(queue.lanes) > (own_lane is not None):
+            for other in queue.lanes.values():
+                if other is not own_lane and (rows := other.rows_before(order_ns)):
+                    aim = self._predictor.lane(other.items[0].lane).fastest
+                    size = self._batch_rows(other, aim)
+                    # Batches of other lanes, in units of this one's.
+                    batches += ceil(rows / size * aim.ns(size) / fastest.ns(fastest.batch_rows))
+        begin_ns = pool.start_ns(batches, fastest.ns(fastest.batch_rows), now_ns)
+        return begin_ns - now_ns + fastest.ns(beside + request.rows if not batches else fastest.batch_rows)
+
+    def put_back(self, request: T, pool: Pool, now_ns: int) -> None:
+        """Wait again."""
+        several = self._shares.is_several(request.tenant, self.queue, now_ns)
+        self.queue.push(request)
+        self.requests = self.queue.requests
+        if several:
+            self._shares.entered(request)
+
+    def remove(self, request: T) -> bool:
+        """Take a waiting request out."""
+        if not self.queue.remove(request):
+            return False
+        self.requests = self.queue.requests
+        if self._shares.several:
+            self._shares.left(request)
+        return True
+
+    def drain(self) -> list[T]:
+        """Take everything out."""
+        requests = self.queue.drain()
+        self.requests = 0
+        if self._shares.several:
+            for request in requests:
+                self._shares.left(request)
+        return requests
+
+    # --- batches -------------------------------------------------------------------------------------------------
+
+    def take(self, worker: int, pool: Pool, now_ns: int, refused: list[Refuse[T]]) -> Start[T] | None:
+        """The next batch, and what is given up for it."""
+        queue = self.queue
+        while (lane := queue.first_lane()) is not None:
+            laws = self._predictor.lane(lane.items[0].lane)
+            tightest = self._tightest(lane, self._batch_rows(lane, laws.fastest))
+            limiting = lane.items[tightest]
+            budget_ns = limiting.deadline_ns - self._margin_ns - now_ns
+            hopeless = budget_ns < (laws.fastest.ns(limiting.rows) if self.terms.has_objective else 0)
+            picked = None if hopeless else self._pick(lane, laws, budget_ns, pool, now_ns)
+            if picked is None:
+                self._give_up(lane, tightest, laws, pool, now_ns, refused)
+                continue
+            variant, count, rows = picked
+            predicted_ns = int(laws.variants[variant].ns(rows))
+            requests = queue.take(lane, count, rows)
+            self.requests = queue.requests
+            if self._shares.several:
+                self._shares.served(requests, self._row_ns(laws))
+            return Start(worker, variant, requests, rows, predicted_ns)
+        return None
+
+    def _pick(
+        self, lane: Lane[T], laws: LanePredictions, budget_ns: int, pool: Pool, now_ns: int
+    ) -> tuple[int, int, int] | None:
+        """Variant, requests and rows of the next batch; None if its most urgent request must go for the rest."""
+        queue_rows = self.queue.rows
+        fastest_index = laws.fastest_index
+        most_rows = 1 if lane.key is ALONE else laws.fastest.batch_rows if lane.mixed else self.terms.batch_limit_rows
+        for index, prediction in enumerate(laws.variants):
+            within = prediction.rows_within(budget_ns)
+            if within < lane.items[0].rows and index != fastest_index:
+                continue
+            count, rows = lane.count_within(min(within, most_rows, prediction.most_rows))
+            if rows == queue_rows or not self.terms.has_objective:
+                return index, count, rows
+            feasible = self._rest_feasible(lane, count, int(prediction.ns(rows)), pool, now_ns)
+            if index == fastest_index:
+                full = rows >= min(self._batch_rows(lane, prediction), lane.rows)
+                return (index, count, rows) if full or feasible else None
+            if feasible and self._sustained.holds[index]:
+                return index, count, rows
+        raise AssertionError("the fastest variant is one of the variants")
+
+    def _rest_feasible(self, lane: Lane[T], count: int, batch_ns: int, pool: Pool, now_ns: int) -> bool:
+        """Whether all but the first ``count`` of the lane make their deadlines behind this batch, with the fastest."""
+        free_ns = [now_ns + batch_ns, *[now_ns] * (len(pool.idle) - 1)]
+        free_ns += [max(now_ns, until_ns) for until_ns in pool.busy_until_ns]
+        free_ns.sort()
+        looked_at = 0
+        lanes = self.queue.lanes
+        ordered = [lane] if len(lanes) == 1 else sorted(lanes.values(), key=lambda each: each.items[0].order_ns)
+        for each in ordered:
+            items = each.items
+            fastest = self._predictor.lane(items[0].lane).fastest
+            batch_rows = self._batch_rows(each, fastest)
+            step = max(1, batch_rows * len(items) // each.rows)
+            full_ns = int(fastest.ns(min(batch_rows, each.rows)))
+            for place in range(count if each is lane else 0, len(items), step):
+                done_ns = free_ns[0] + full_ns
+                if done_ns > items[place].deadline_ns - self._margin_ns:
+                    return False
+                heapreplace(free_ns, done_ns)
+                looked_at += 1
+                if looked_at >= _LOOK_AHEAD_BATCHES:
+                    return True
+        return True
+
+    def _batch_rows(self, lane: Lane[T], prediction: Prediction) -> int:
+        return 1 if lane.key is ALONE else prediction.batch_rows
+
+    def _tightest(self, lane: Lane[T], most_rows: int) -> int:
+        """Place of the earliest deadline among those that would share a batch; the first, but for mixed orders."""
+        if not lane.mixed:
+            return 0
+        count, _ = lane.count_within(most_rows)
+        deadlines = [request.deadline_ns for request in lane.items[:count]]
+        return deadlines.index(min(deadlines))
+
+    def _give_up(
+        self, lane: Lane[T], place: int, laws: LanePredictions, pool: Pool, now_ns: int, refused: list[Refuse[T]]
+    ) -> None:
+        request = self.queue.remove_at(lane, place)
+        self.requests = self.queue.requests
+        if self._shares.several:
+            self._shares.left(request)
+        if request.deadline_ns <= now_ns:
+            reason = Reason.EXPIRED if pool.workers else Reason.NO_WORKER
+        else:
+            reason = Reason.SHED
+        refused.append(self._refuse(request, reason, laws, laws.fastest.ns(request.rows) / 1e6, pool, now_ns))
+
+    def settle(self, pool: Pool, now_ns: int, refused: list[Refuse[T]]) -> int:
+        """Refuse at once what no worker can answer in time any more."""
+        queue = self.queue
+        foresee = self.terms.has_objective
+        free_ns = max(now_ns, pool.busy_until_ns[0]) if foresee and pool.busy_until_ns else now_ns
+        latest_ns = 0
+        for lane in list(queue.lanes.values()):
+            laws = self._predictor.lane(lane.items[0].lane)
+            while lane.items:
+                first = lane.items[0]
+                run_ns = laws.fastest.ns(first.rows) if foresee else 0.0
+                latest_ns = int(first.deadline_ns - self._margin_ns - run_ns)
+                if latest_ns > free_ns:
+                    break
+                self._give_up(lane, 0, laws, pool, now_ns, refused)
+        return 0 if pool.busy_until_ns or not queue.requests else latest_ns
+
+    # --- what is learned -----------------------------------------------------------------------------------------
+
+    def observe(self, batch: Start[T], run_ns: int, elapsed_ns: int, now_ns: int) -> None:
+        """A batch is done."""
+        self._predictor.observe(batch.requests[0].lane, batch.variant, batch.rows, run_ns, elapsed_ns)
+
+    def tick(self, pool: Pool, now_ns: int) -> None:
+        """Look at demand and targets anew."""
+        if 0 <= self._ticked_ns < now_ns:
+            use = self._predictor.refresh(pool.workers, (now_ns - self._ticked_ns) / 1e9)
+            self._sustained.judge(use, now_ns)
+            self._shares.forget_idle(now_ns)
+        self._ticked_ns = now_ns
+
+    def _row_ns(self, laws: LanePredictions) -> float:
+        rate = laws.fastest.rows_per_s
+        return 0.0 if isinf(rate) or rate <= 0 else 1e9 / rate
+
+    def _refuse(
+        self, request: T, reason: Reason, laws: LanePredictions, limit: float, pool: Pool, now_ns: int
+    ) -> Refuse[T]:
+        rate = laws.fastest.rows_per_s
+        known = not isinf(rate) and rate > 0
+        backlog_s = self.queue.rows / rate if known else 1.0
+        # With twice the load that can be held, half of all are refused wherever they stand: then wait twice as long.
+        pressure = max(1.0, laws.demand_rows_per_s / rate) if known else 1.0
+        free_s = max(0, pool.busy_until_ns[0] - now_ns) / 1e9 if pool.busy_until_ns and not pool.idle else 0.0
+        return Refuse(request, reason, (backlog_s + free_s) * pressure, rate if known else 0.0, limit)

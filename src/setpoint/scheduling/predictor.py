@@ -1,0 +1,193 @@
+"""What a batch will take from now to its answers, and what follows from it: the batch size and the rate to aim for.
+
+    predicted = correction · law(rows) + outside
+
+``law`` is the profile's p95 (or learned), ``correction`` the p95 of observed by predicted run time over the last
+batches of this variant and lane, ``outside`` the p95 of what passes between handing a batch over and hearing that it is
+done, beyond its run. So the machine's present state is in every decision: a neighbour that takes a core shows at once.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Hashable
+from math import exp, inf
+
+from setpoint.scheduling.latency_law import LatencyLaw, LearnedLaw, MeasuredLaw
+from setpoint.scheduling.quantile import RollingQuantile
+from setpoint.scheduling.sizing import BatchSizer
+from setpoint.scheduling.terms import ObjectiveTerms, VariantTerms
+
+_SHARE = 0.95
+_WINDOW = 100
+"""Batches that the corrections look back."""
+_PRIOR_WEIGHT = 20
+"""Batches that the profile's word counts for at the beginning."""
+_LEAST, _MOST = 0.8, 3.0
+"""A correction beyond this would mean that the profile is of another machine: it is not followed further."""
+_LANES_REMEMBERED = 64
+"""Lanes with predictions of their own; the least recently used is forgotten."""
+_SIZES = (1, 2, 3, *(step << power for power in range(9) for step in (4, 5, 6, 7)))
+"""Batch sizes that are compared: each one up to 8, then four to a doubling."""
+
+
+class Prediction:
+    """One variant in one lane.
+
+    Attributes:
+        batch_rows: the batch to aim for: the smallest that reaches all but a few per cent of the attainable rate.
+        rows_per_s: that rate, of all workers together; infinite while nothing is known, 0 where no batch is in time.
+    """
+
+    __slots__ = ("_correction", "_factor", "_law", "_outside", "_sizer", "batch_rows", "rows_per_s")
+
+    def __init__(self, variant: VariantTerms, terms: ObjectiveTerms, outside: RollingQuantile) -> None:
+        limit_rows = terms.batch_limit_rows
+        self._law: LatencyLaw
+        self._sizer: BatchSizer | None = None
+        if variant.profile is not None:
+            self._law = MeasuredLaw.from_profile(variant.profile, limit_rows)
+        else:
+            self._law = LearnedLaw(limit_rows, grow=terms.has_objective)
+            self._sizer = BatchSizer(limit_rows)
+        self._outside = outside
+        self._correction = RollingQuantile(_SHARE, _WINDOW, 1.0, _PRIOR_WEIGHT)
+        self._factor = 1.0
+        self.batch_rows = limit_rows
+        self.rows_per_s = inf
+
+    def ns(self, rows: int) -> float:
+        """From now to the answers of a batch of so many rows."""
+        return self._factor * self._law.run_ns(rows) + self._outside.value
+
+    def rows_within(self, budget_ns: float) -> int:
+        """The most rows whose answers are there within so long."""
+        return self._law.rows_within((budget_ns - self._outside.value) / self._factor)
+
+    @property
+    def most_rows(self) -> int:
+        """The largest batch to form, whatever the time."""
+        if self._sizer is None:
+            return self._law.most_rows
+        return min(self._law.most_rows, self._sizer.batch_rows(None))
+
+    def observe(self, rows: int, run_ns: int) -> None:
+        """A batch of so many rows ran for so long."""
+        law_ns = self._law.run_ns(rows)
+        if law_ns > 0:
+            self._correction.add(run_ns / law_ns)
+            self._factor = min(max(self._correction.value, _LEAST), _MOST)
+        self._law.observe(rows, run_ns)
+        if self._sizer is not None:
+            self._sizer.observe(None, rows, run_ns)
+
+    def aim(self, workers: int, bound_ns: int, flat_tolerance: float) -> None:
+        """Set ``batch_rows`` and ``rows_per_s``.
+
+        A request arrives, waits at worst for the batch that runs, which with staggered workers ends within a
+        ``workers``-th of its time, and runs: (1 + 1/workers) · ns(rows) must be within the bound.
+        """
+        most_rows = self.most_rows
+        single_ns = self.ns(1)
+        if single_ns <= 0:
+            self.batch_rows, self.rows_per_s = most_rows, inf
+            return
+        within = min(most_rows, self.rows_within(bound_ns / (1.0 + 1.0 / workers)))
+        if within < 1:
+            # Even single rows cannot all wait for the one before: some are in time, if no more come than can run.
+            self.batch_rows = 1
+            self.rows_per_s = workers * 1e9 / single_ns if single_ns <= bound_ns else 0.0
+            return
+        sizes = [size for size in _SIZES if size < within]
+        sizes.append(within)
+        rates = [size / self.ns(size) for size in sizes]
+        enough = max(rates) * (1.0 - flat_tolerance)
+        at = next(index for index, rate in enumerate(rates) if rate >= enough)
+        self.batch_rows, self.rows_per_s = sizes[at], workers * 1e9 * rates[at]
+
+
+class LanePredictions:
+    """One lane: a prediction for each variant, and how much of its work is asked for.
+
+    Attributes:
+        variants: most accurate first.
+        fastest: the one with the highest attainable rate; ``fastest_index`` is its place.
+        demand_rows_per_s: rows asked for per second, refused ones too.
+    """
+
+    __slots__ = ("_long", "_short", "arrived_rows", "demand_rows_per_s", "fastest", "fastest_index", "variants")
+
+    def __init__(self, variants: list[Prediction]) -> None:
+        self.variants = variants
+        self.fastest_index = len(variants) - 1
+        self.fastest = variants[-1]
+        self.arrived_rows = 0
+        self._short = self._long = -1.0
+        self.demand_rows_per_s = 0.0
+
+    def aim(self, workers: int, bound_ns: int, flat_tolerance: float) -> None:
+        """Set every variant's targets, and which is the fastest."""
+        for prediction in self.variants:
+            prediction.aim(workers, bound_ns, flat_tolerance)
+        rates = [prediction.rows_per_s for prediction in self.variants]
+        self.fastest_index = max(range(len(rates)), key=rates.__getitem__)
+        self.fastest = self.variants[self.fastest_index]
+
+    def measure_demand(self, elapsed_s: float) -> None:
+        """Fold what arrived since the last time into averages over 1 s and 10 s; the higher one counts."""
+        rate = self.arrived_rows / elapsed_s
+        self.arrived_rows = 0
+        if self._short < 0:
+            self._short = self._long = rate
+        else:
+            self._short += (1.0 - exp(-elapsed_s)) * (rate - self._short)
+            self._long += (1.0 - exp(-elapsed_s / 10.0)) * (rate - self._long)
+        self.demand_rows_per_s = max(self._short, self._long)
+
+
+class Predictor:
+    """The predictions of one model, by lane."""
+
+    def __init__(self, terms: ObjectiveTerms) -> None:
+        self._terms = terms
+        self._outside = RollingQuantile(_SHARE, _WINDOW, 0.0, 1)
+        self._lanes: OrderedDict[Hashable, LanePredictions] = OrderedDict()
+        self._workers = 1
+
+    def lane(self, key: Hashable) -> LanePredictions:
+        """The predictions of a lane; a new one begins with what the profiles say."""
+        lane = self._lanes.get(key)
+        if lane is None:
+            lane = LanePredictions([Prediction(each, self._terms, self._outside) for each in self._terms.variants])
+            lane.aim(self._workers, self._terms.bound_ns, self._terms.flat_tolerance)
+            self._lanes[key] = lane
+            if len(self._lanes) > _LANES_REMEMBERED:
+                self._lanes.popitem(last=False)
+        return lane
+
+    def observe(self, key: Hashable, variant: int, rows: int, run_ns: int, elapsed_ns: int) -> None:
+        """A batch ran for ``run_ns`` and was back ``elapsed_ns`` after it was handed over."""
+        lane = self.lane(key)
+        if len(self._lanes) > 1:
+            self._lanes.move_to_end(key)
+        lane.variants[variant].observe(rows, run_ns)
+        self._outside.add(max(0, elapsed_ns - run_ns))
+
+    def refresh(self, workers: int, elapsed_s: float) -> list[float]:
+        """Look at demand and targets anew; called some times a second.
+
+        Returns:
+            for each variant, the demand as a share of what it can hold: 1 is all of it.
+        """
+        terms = self._terms
+        self._workers = max(1, workers)
+        use = [0.0] * len(terms.variants)
+        for lane in self._lanes.values():
+            lane.measure_demand(elapsed_s)
+            if lane.demand_rows_per_s < 1e-3:
+                continue  # nobody asks: what it aimed for last is good enough until somebody does
+            lane.aim(self._workers, terms.bound_ns, terms.flat_tolerance)
+            for index, prediction in enumerate(lane.variants):
+                attainable = prediction.rows_per_s
+                use[index] += lane.demand_rows_per_s / attainable if attainable > 0 else inf
+        return use

@@ -1,0 +1,36 @@
+"""A quantile of the last so many values."""
+
+from __future__ import annotations
+
+from bisect import bisect_left, insort
+from collections import deque
+
+
+class RollingQuantile:
+    """The value below which a share of the last ``window`` values lies.
+
+    It starts filled to a part with a prior, so that the first odd value does not speak for all.
+    """
+
+    __slots__ = ("_ascending", "_latest", "_share", "_window", "value")
+
+    def __init__(self, share: float, window: int, prior: float, weight: int) -> None:
+        """Begin as if ``prior`` had been seen ``weight`` times.
+
+        Args:
+            share: 0 to 1, such as 0.95.
+        """
+        self._share = share
+        self._window = window
+        self._latest: deque[float] = deque([prior] * weight)
+        self._ascending: list[float] = [prior] * weight
+        self.value = prior
+
+    def add(self, value: float) -> None:
+        """Take in a value; the oldest one beyond the window is forgotten."""
+        latest, ascending = self._latest, self._ascending
+        latest.append(value)
+        insort(ascending, value)
+        if len(latest) > self._window:
+            del ascending[bisect_left(ascending, latest.popleft())]
+        self.value = ascending[int(self._share * (len(ascending) - 1) + 0.5)]

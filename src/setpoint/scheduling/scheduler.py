@@ -1,0 +1,201 @@
+"""The scheduler of one model: it is told what happens, and says what to do. No IO, no clock.
+
+Events are methods and change the state; ``decide`` answers with actions to all that happened since it was last called.
+So whoever reads twenty requests in one turn of an event loop tells of each and asks once, and they share a batch.
+
+Every request that ``arrived`` is told of ends in exactly one way: it is in a ``Start`` whose batch is done, in a
+``Refuse``, or cancelled.
+"""
+
+from __future__ import annotations
+
+from typing import Final, Generic, TypeVar
+
+from setpoint.scheduling.actions import Action, Reason, Refuse, Start, WakeAt
+from setpoint.scheduling.policy import Policy, Pool
+from setpoint.scheduling.schedulable import Schedulable
+
+T = TypeVar("T", bound=Schedulable)
+_TICK_NS: Final = 100_000_000
+_ATTEMPTS: Final = 2
+"""A request whose worker was lost is given to one more."""
+
+
+class _Running(Generic[T]):
+    __slots__ = ("batch", "started_ns", "until_ns")
+
+    def __init__(self, batch: Start[T], started_ns: int) -> None:
+        self.batch = batch
+        self.started_ns = started_ns
+        self.until_ns = started_ns + batch.predicted_ns
+
+
+class Scheduler(Generic[T]):
+    """Keeps the books of one model's workers and requests; its policy decides.
+
+    Attributes:
+        pool: the workers.
+        arrived, answered, cancelled, refused: requests, by how they ended; ``refused`` by reason.
+    """
+
+    def __init__(self, policy: Policy[T]) -> None:
+        self._policy = policy
+        self._running: dict[int, _Running[T]] = {}
+        self._pending: list[Action[T]] = []
+        self._next_tick_ns = 0
+        self._wake_ns = 0
+        self.pool = Pool()
+        self.arrived_requests = 0
+        self.answered_requests = 0
+        self.cancelled_requests = 0
+        self.refused_requests: dict[Reason, int] = dict.fromkeys(Reason, 0)
+
+    # --- events --------------------------------------------------------------------------------------------------
+
+    def worker_ready(self, worker: int) -> None:
+        """A worker can take its first batch."""
+        self.pool.workers += 1
+        self.pool.idle.append(worker)
+
+    def arrived(self, request: T, now_ns: int) -> Refuse[T] | None:
+        """A request arrived. It waits, or is refused at once: then there will be no other word of it."""
+        if now_ns >= self._next_tick_ns:
+            self.tick(now_ns)
+        self.arrived_requests += 1
+        refusal = self._policy.admit(request, self.pool, now_ns)
+        if refusal is not None:
+            self.refused_requests[refusal.reason] += 1
+        return refusal
+
+    def cancelled(self, request: T) -> bool:
+        """Nobody waits for this request's answer any more.
+
+        Returns:
+            whether it waited and has left. If not, it runs, and its answer goes nowhere; a lost worker will not bring
+            it back.
+        """
+        request.gone = True
+        if not self._policy.remove(request):
+            return False
+        self.cancelled_requests += 1
+        return True
+
+    def batch_done(self, worker: int, run_ns: int, now_ns: int) -> Start[T]:
+        """A worker has done its batch and can take the next one.
+
+        Args:
+            run_ns: what the engine took; the rest of the time since the start was spent around it.
+
+        Returns:
+            the batch.
+        """
+        running = self._release(worker)
+        batch = running.batch
+        self._count_done(batch.requests)
+        self._policy.observe(batch, run_ns, now_ns - running.started_ns, now_ns)
+        return batch
+
+    def batch_failed(self, worker: int, now_ns: int) -> list[T]:
+        """A worker could not run its batch, and can take another one.
+
+        Returns:
+            the request whose own failure it is; empty where several shared the batch: they wait again, to run alone.
+        """
+        requests = self._release(worker).batch.requests
+        if len(requests) == 1:
+            self._count_done(requests)
+            return requests
+        for request in requests:
+            self._return(request, now_ns)
+        return []
+
+    def worker_lost(self, worker: int, now_ns: int) -> None:
+        """A worker is gone. What it held runs once more, each request alone, or is refused if that was its second."""
+        pool = self.pool
+        pool.workers -= 1
+        if worker in pool.idle:
+            pool.idle.remove(worker)
+            return
+        requests = self._release(worker).batch.requests
+        pool.idle.remove(worker)
+        for request in requests:
+            if request.attempts < _ATTEMPTS or request.gone:
+                self._return(request, now_ns)
+            else:
+                self._pending.append(self._count_refused(Refuse(request, Reason.WORKER_LOST)))
+
+    def tick(self, now_ns: int) -> None:
+        """Time has passed; to be called some times a second while nothing else happens."""
+        self._next_tick_ns = now_ns + _TICK_NS
+        self._policy.tick(self.pool, now_ns)
+
+    def drain(self) -> list[Refuse[T]]:
+        """Give up everything that waits; batches that run go on."""
+        return [self._count_refused(Refuse(request, Reason.DRAINING)) for request in self._policy.drain()]
+
+    # --- decisions -----------------------------------------------------------------------------------------------
+
+    def decide(self, now_ns: int) -> list[Action[T]]:
+        """What to do now: batches to start, requests to refuse, perhaps when to ask again."""
+        actions, self._pending = self._pending, []
+        policy = self._policy
+        if not policy.requests:
+            return actions
+        if now_ns >= self._next_tick_ns:
+            self.tick(now_ns)
+        pool = self.pool
+        refused: list[Refuse[T]] = []
+        while pool.idle and policy.requests:
+            batch = policy.take(pool.idle[-1], pool, now_ns, refused)
+            if batch is None:
+                break
+            pool.idle.pop()
+            running = self._running[batch.worker] = _Running(batch, now_ns)
+            pool.occupy(running.until_ns)
+            for request in batch.requests:
+                request.attempts += 1
+            actions.append(batch)
+        if policy.requests:
+            wake_ns = policy.settle(pool, now_ns, refused)
+            if wake_ns and wake_ns != self._wake_ns:
+                self._wake_ns = wake_ns
+                actions.append(WakeAt(wake_ns))
+        for refusal in refused:
+            actions.append(self._count_refused(refusal))
+        return actions
+
+    @property
+    def waiting_requests(self) -> int:
+        """Requests in the queue."""
+        return self._policy.requests
+
+    @property
+    def running_requests(self) -> int:
+        """Requests on workers."""
+        return sum(len(running.batch.requests) for running in self._running.values())
+
+    # --- books ---------------------------------------------------------------------------------------------------
+
+    def _release(self, worker: int) -> _Running[T]:
+        running = self._running.pop(worker)
+        self.pool.release(running.until_ns)
+        self.pool.idle.append(worker)
+        return running
+
+    def _return(self, request: T, now_ns: int) -> None:
+        if request.gone:
+            self.cancelled_requests += 1
+        else:
+            request.alone = True
+            self._policy.put_back(request, self.pool, now_ns)
+
+    def _count_done(self, requests: list[T]) -> None:
+        for request in requests:
+            if request.gone:
+                self.cancelled_requests += 1
+            else:
+                self.answered_requests += 1
+
+    def _count_refused(self, refusal: Refuse[T]) -> Refuse[T]:
+        self.refused_requests[refusal.reason] += 1
+        return refusal

@@ -1,0 +1,110 @@
+"""Fair shares: whose requests go first when several tenants want more than there is.
+
+Each tenant has a counter of the service it got, divided by its weight. The node's own counter is that of the tenant
+served last; one who comes back after a pause is lifted to it, so that nobody saves up a right to crowd out the others.
+A request of a tenant whose counter, with what it has waiting already, is ahead of the node's is moved back in the queue
+by the time that the others need to draw level. Within its share a tenant is never moved back: then the queue is in the
+order of deadlines alone. (Start-time fair queueing, told as a delay of deadlines, so that one order serves both.)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TypeVar
+
+from setpoint.scheduling.schedulable import Schedulable
+
+T = TypeVar("T", bound=Schedulable)
+_REMEMBERED_NS = 10_000_000_000
+"""A tenant counts as active for so long after its last request."""
+
+
+class _Account:
+    __slots__ = ("counter_ns", "last_ns", "waiting_rows", "weight")
+
+    def __init__(self, weight: float) -> None:
+        self.weight = weight
+        self.counter_ns = 0.0
+        self.waiting_rows = 0
+        self.last_ns = 0
+
+
+class FairShares:
+    """Counters of tenants. With a single tenant it does nothing, and costs nothing."""
+
+    __slots__ = ("_accounts", "_node_ns", "_only", "_weights", "_weights_sum", "several")
+
+    def __init__(self, weights: Mapping[str, float]) -> None:
+        self._weights = weights
+        self._accounts: dict[str, _Account] = {}
+        self._weights_sum = 0.0
+        self._node_ns = 0.0
+        self._only: str | None = None
+        self.several = False
+
+    def is_several(self, tenant: str, waiting: Iterable[Schedulable], now_ns: int) -> bool:
+        """Whether there is more than one tenant, this one included; ``waiting`` is counted when the second appears."""
+        if tenant == self._only or self.several:
+            return self.several
+        if self._only is None:
+            self._only = tenant
+            return False
+        self.several = True
+        for request in waiting:
+            self._account(request.tenant).waiting_rows += request.rows
+        self._account(self._only)
+        for account in self._accounts.values():
+            account.last_ns = now_ns
+        return True
+
+    def _account(self, tenant: str) -> _Account:
+        account = self._accounts.get(tenant)
+        if account is None:
+            account = self._accounts[tenant] = _Account(self._weights.get(tenant, 1.0))
+            account.counter_ns = self._node_ns
+            self._weights_sum += account.weight
+        return account
+
+    def lead_ns(self, request: T, row_ns: float, now_ns: int) -> int:
+        """How far a new request is to be moved back.
+
+        Args:
+            row_ns: what one row costs the whole node.
+        """
+        account = self._account(request.tenant)
+        account.last_ns = now_ns
+        if not account.waiting_rows:
+            account.counter_ns = max(account.counter_ns, self._node_ns)
+        ahead_ns = account.counter_ns + account.waiting_rows * row_ns / account.weight - self._node_ns
+        return int(max(0.0, ahead_ns) * (self._weights_sum - account.weight))
+
+    def entered(self, request: T) -> None:
+        """A request waits now."""
+        self._account(request.tenant).waiting_rows += request.rows
+
+    def left(self, request: T) -> None:
+        """A request waits no more, and was not served."""
+        self._account(request.tenant).waiting_rows -= request.rows
+
+    def served(self, requests: Sequence[T], row_ns: float) -> None:
+        """Requests are being served, each of whose rows costs the node ``row_ns``."""
+        for request in requests:
+            account = self._account(request.tenant)
+            self._node_ns = max(self._node_ns, account.counter_ns)
+            account.waiting_rows -= request.rows
+            account.counter_ns += request.rows * row_ns / account.weight
+
+    def forget_idle(self, now_ns: int) -> None:
+        """Forget tenants that asked for nothing of late; the last one left is alone again."""
+        idle = [
+            tenant
+            for tenant, account in self._accounts.items()
+            if not account.waiting_rows and now_ns - account.last_ns > _REMEMBERED_NS
+        ]
+        for tenant in idle:
+            self._weights_sum -= self._accounts.pop(tenant).weight
+        if self.several and len(self._accounts) < 2:
+            self._only = next(iter(self._accounts), None)
+            self._accounts.clear()
+            self._weights_sum = 0.0
+            self.several = False
