@@ -1,7 +1,6 @@
-"""Connections without sockets: the helpers lie beside this file and in ``tests/hostile``."""
+"""Connections without sockets: ``in_memory`` lies beside this file."""
 
 import sys
 from pathlib import Path
 
-_HERE = Path(__file__).resolve().parent
-sys.path[:0] = [str(_HERE), str(_HERE.parents[1])]
+sys.path.insert(0, str(Path(__file__).resolve().parent))

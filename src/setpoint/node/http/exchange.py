@@ -103,6 +103,7 @@ class Exchange:
         if not self.http_10:
             self._write(b"0\r\n\r\n")
         self.streaming = False
+        self.on_writable = None
         self._connection.finished()
 
     def _write(self, chunk: bytes) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 from setpoint.core import Clock, Draining, InternalError, InvalidConfiguration, Limits, RefusedError, SetpointError
 from setpoint.node.http.connection import HttpConnection
+from setpoint.node.http.descriptors import make_room
 from setpoint.node.http.exchange import Exchange, respond_error
 
 Handler = Callable[[Exchange], None]
@@ -40,6 +41,7 @@ class HttpServer:
         self._idle = asyncio.Event()
         self.responses: Counter[int] = Counter()
         self.limits = limits
+        self.connection_limit = limits.connection_limit
         self.now_ns = clock.now_ns
         self.in_flight = 0
         self.draining = False
@@ -67,6 +69,7 @@ class HttpServer:
                 f"cannot listen on {host}:{port} ({reason.lower()}); choose another with --host or --port"
             ) from error
         self._sweeper = loop.create_task(self._sweep())
+        self.connection_limit = make_room(self.limits.connection_limit)
         address: tuple[str, int] = self._server.sockets[0].getsockname()[:2]
         return address
 
@@ -87,7 +90,7 @@ class HttpServer:
     def opened(self, connection: HttpConnection) -> None:
         """A connection was made."""
         self._connections.add(connection)
-        limit = self.limits.connection_limit
+        limit = self.connection_limit
         if len(self._connections) > limit + _REFUSED_AT_ONCE:
             connection.abort()
         elif len(self._connections) > limit:
@@ -107,10 +110,14 @@ class HttpServer:
         if self.draining and self.in_flight == 0:
             self._idle.set()
 
-    async def drain(self, timeout_s: float) -> bool:
+    async def drain(self, timeout_s: float, give_up: Callable[[], None] | None = None) -> bool:
         """Answer what is in flight, refuse what is new, then close everything. False when time ran out first.
 
         The listener stays open meanwhile, so that new clients read a 503 and not a refused connection.
+
+        Args:
+            timeout_s: how long what is in flight may take.
+            give_up: called when that is over, to answer what is left before its connections close.
         """
         self.draining = True
         end_s = asyncio.get_running_loop().time() + timeout_s
@@ -121,6 +128,8 @@ class HttpServer:
             drained = True
         except TimeoutError:
             drained = False
+            if give_up is not None:
+                give_up()
         # What was answered must still reach those who read slowly.
         await self.close(max(_FLUSH_S, end_s - asyncio.get_running_loop().time()))
         return drained
