@@ -166,6 +166,12 @@ class RunningNode:
         wanted = set(labels.items())
         return sum(value for found, value in self.metrics().get(name, {}).items() if wanted <= set(found))
 
+    def batches_up_to(self, rows: int) -> float:
+        """Batches of at most so many rows; ``rows`` is one of the histogram's bounds."""
+        buckets = self.metrics()["setpoint_batch_rows_bucket"]
+        (count,) = [value for labels, value in buckets.items() if float(dict(labels)["le"]) == rows]
+        return count
+
     def outcomes(self) -> dict[str, int]:
         """Outcome → requests, over all models."""
         totals: dict[str, int] = {}

@@ -7,7 +7,7 @@ import logging
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
-from setpoint.core import Clock, Limits, ModelError, NotReady, error_of
+from setpoint.core import Clock, Limits, ModelError, error_of
 from setpoint.node.config import ModelConfig
 from setpoint.node.slot import Slot, State
 from setpoint.observe import ModelMetrics
@@ -36,7 +36,7 @@ class CrewOwner(Protocol):
         """A worker is gone, and these were in its batch."""
         ...
 
-    def no_hope(self, error: NotReady) -> None:
+    def no_hope(self, reason: str) -> None:
         """There is no worker, and none is likely to come soon."""
         ...
 
@@ -46,7 +46,7 @@ class Crew:
 
     Attributes:
         slots: one for each worker.
-        refusal: why new requests are not even queued; None while workers are there or likely to come.
+        refusal: why new requests are not even queued; empty while workers are there or likely to come.
     """
 
     def __init__(
@@ -60,7 +60,7 @@ class Crew:
     ) -> None:
         """Nothing is started yet; ``launch`` starts one worker."""
         self.slots = [Slot(index) for index in range(config.workers)]
-        self.refusal: NotReady | None = None
+        self.refusal = ""
         self._config = config
         self._limits = limits
         self._now_ns = clock.now_ns
@@ -90,12 +90,15 @@ class Crew:
             self._start_worker(slot)
         await self._started
 
-    async def close(self) -> None:
-        """End the workers; what they hold is nobody's business any more."""
+    def close(self) -> None:
+        """Tell the workers to end; what they hold is nobody's business any more."""
         self._closing = True
         for slot in self.slots:
             if slot.handle is not None:
                 slot.handle.close()
+
+    async def ended(self) -> None:
+        """Wait until no worker is left."""
         while any(slot.handle is not None for slot in self.slots):
             await asyncio.sleep(0.005)
 
@@ -162,12 +165,13 @@ class Crew:
     def _judge_hope(self) -> None:
         """Decide whether new requests may wait for a worker."""
         hopeless = all(slot.failed_starts >= _GIVE_UP_AFTER_FAILED_STARTS for slot in self.slots) and not self.ready
-        self.refusal = NotReady(f"{self._model} has no worker: {self._last_failure}", 5.0) if hopeless else None
+        # Text, not an error to be raised again and again: that would collect the frames of everybody it refused.
+        self.refusal = f"{self._model} has no worker: {self._last_failure}" if hopeless else ""
 
     def _start_later(self, slot: Slot) -> None:
         """Start a slot's next worker as soon as the policy says."""
         self._judge_hope()
-        if self.refusal is not None:
+        if self.refusal:
             self._owner.no_hope(self.refusal)
         self._loop.call_later(self._restart.delay_s(slot.failed_starts), self._start_worker, slot)
 

@@ -43,6 +43,12 @@ def exposition(
             *service.metrics.families(labels),
             Family("setpoint_queue_rows", "gauge", "Rows that wait.", (Sample(labels, service.queue_rows),)),
             Family(
+                "setpoint_requests_in_flight",
+                "gauge",
+                "Accepted requests that wait or are in a worker: those accepted less those with an outcome.",
+                (Sample(labels, service.in_flight),),
+            ),
+            Family(
                 "setpoint_workers",
                 "gauge",
                 "Workers by state.",

@@ -80,12 +80,16 @@ class Node:
         return self._stop.is_set()
 
     async def _drain(self) -> None:
-        if not await self.server.drain(self._config.limits.drain_timeout_s):
-            _log.warning(
-                "%d requests were not answered within the %g s that draining may take (--drain-timeout)",
-                self.server.in_flight,
-                self._config.limits.drain_timeout_s,
-            )
+        await self.server.drain(self._config.limits.drain_timeout_s, self._give_up)
+
+    def _give_up(self) -> None:
+        _log.warning(
+            "%d requests were not answered within the %g s that draining may take (--drain-timeout)",
+            self.server.in_flight,
+            self._config.limits.drain_timeout_s,
+        )
+        for service in self.services:
+            service.abandon()
 
     def _handle(self, exchange: Exchange) -> None:
         self._route(exchange)
@@ -100,7 +104,11 @@ class Node:
             await asyncio.sleep(_SWEEP_S)
             now_ns = self._now_ns()
             for service in self.services:
-                service.sweep(now_ns)
+                try:
+                    service.sweep(now_ns)
+                except Exception as bug:
+                    # A bug in one sweep must not end all that follow: nothing would ever time out again.
+                    log_bug(bug)
 
 
 def log_bug(bug: BaseException) -> str:

@@ -43,6 +43,8 @@ from setpoint.worker import (
     WorkerHandle,
 )
 
+_COME_BACK_S = 5.0
+"""When to ask again for a model that has no worker."""
 _SHORT_RUN_NS = 500_000
 """About what the node needs to read and answer 20 small requests."""
 
@@ -96,14 +98,19 @@ class ModelService:
         await self._crew.start()
 
     async def close(self) -> None:
-        """End the workers. What is not answered by now is refused; a node drains before it closes."""
+        """End the workers and wait until they have ended. A node drains before it closes."""
+        self.abandon()
+        await self._crew.ended()
+
+    def abandon(self) -> None:
+        """Refuse what is not answered by now, and tell the workers to end."""
         self._closing = True
         held = [request for slot in self.slots for request in slot.requests]
         for request in (*held, *self._queue.drain()):
             self._ledger.fail(request, Draining("the node was shut down before the request was answered"))
         for slot in self.slots:
             slot.requests = ()
-        await self._crew.close()
+        self._crew.close()
 
     @property
     def name(self) -> str:
@@ -125,6 +132,11 @@ class ModelService:
         """Rows that wait."""
         return self._queue.rows
 
+    @property
+    def in_flight(self) -> int:
+        """Requests that wait or are in a worker. Counted where they are, so that the metrics can be checked with it."""
+        return self._queue.requests + sum(len(slot.requests) for slot in self.slots)
+
     # --- requests ------------------------------------------------------------------------------------------------
 
     def submit(self, request: Request) -> None:
@@ -137,8 +149,8 @@ class ModelService:
         """
         if self._closing:
             raise Draining("the node is shutting down; send the request to another one")
-        if self._crew.refusal is not None:
-            raise self._crew.refusal
+        if self._crew.refusal:
+            raise NotReady(self._crew.refusal, _COME_BACK_S)
         now_ns = self._now_ns()
         request.arrived_ns = now_ns
         request.deadline_ns = now_ns + int(self._limits.request_timeout_s * NS)
@@ -283,10 +295,10 @@ class ModelService:
                 tried = "once" if request.attempts == 1 else f"{request.attempts} times"
                 self._ledger.fail(request, WorkerLost(f"the worker {reason}; the request was tried {tried}"))
 
-    def no_hope(self, error: NotReady) -> None:
+    def no_hope(self, reason: str) -> None:
         """Refuse what waits."""
         for request in self._queue.drain():
-            self._ledger.fail(request, error)
+            self._ledger.fail(request, NotReady(reason, _COME_BACK_S))
 
     def worker_said(self, slot: Slot, worker: WorkerHandle, report: Report) -> None:
         """A worker reported on its batch."""
