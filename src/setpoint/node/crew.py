@@ -119,6 +119,7 @@ class Crew:
         slot = self._slot_of(worker)
         if isinstance(report, Ready):
             slot.release()
+            slot.ready_ns = self._now_ns()
             self._judge_hope()
             if not self._started.done() and all(slot.state is not State.STARTING for slot in self.slots):
                 self._started.set_result(None)
@@ -134,7 +135,7 @@ class Crew:
     def on_exit(self, worker: WorkerHandle, reason: str) -> None:
         """A worker is gone: what it held is lost; start the next."""
         slot = self._slot_of(worker)
-        held = slot.vacate()
+        held = slot.vacate(self._now_ns())
         if slot.end_reason == "run_timeout":
             reason = f"did not answer within {self._limits.run_timeout_s:g} s and was ended"
         elif slot.end_reason == "load_timeout":

@@ -17,6 +17,10 @@ class State(StrEnum):
     DOWN = "down"
 
 
+_STOOD_NS = 1_000_000_000
+"""A worker that was ready for this long was well, even where nobody asked it anything."""
+
+
 class Slot:
     """Mutable record of one worker place.
 
@@ -28,7 +32,8 @@ class Slot:
         requests: of the batch it holds.
         limit_ns: when it has taken too long for what it is doing; 0 while it owes nothing.
         served: whether this process has answered a batch.
-        failed_starts: processes in a row that ended before they had served.
+        ready_ns: when this process became ready; 0 before.
+        failed_starts: processes in a row that ended before they had served, or been ready for a while.
         end_reason: why we ended the process, for metrics and messages; empty when it ended by itself.
         streamed: pieces of the event that is being put together.
         paused: reports of the process are not read, since the client of its stream is behind.
@@ -42,6 +47,7 @@ class Slot:
         "index",
         "limit_ns",
         "paused",
+        "ready_ns",
         "requests",
         "served",
         "state",
@@ -56,6 +62,7 @@ class Slot:
         self.requests: Sequence[Request] = ()
         self.limit_ns = 0
         self.served = False
+        self.ready_ns = 0
         self.failed_starts = 0
         self.end_reason = ""
         self.streamed: list[bytes] = []
@@ -67,6 +74,7 @@ class Slot:
         self.state = State.STARTING
         self.batch = 0
         self.served = False
+        self.ready_ns = 0
         self.end_reason = ""
         self.limit_ns = limit_ns
 
@@ -77,7 +85,7 @@ class Slot:
         self.limit_ns = 0
         return requests
 
-    def vacate(self) -> Sequence[Request]:
+    def vacate(self, now_ns: int) -> Sequence[Request]:
         """The process is gone; returns what it held."""
         requests, self.requests = self.requests, ()
         self.handle = None
@@ -85,5 +93,6 @@ class Slot:
         self.limit_ns = 0
         self.streamed.clear()
         self.paused = False
-        self.failed_starts = 0 if self.served else self.failed_starts + 1
+        stood = self.served or (self.ready_ns > 0 and now_ns - self.ready_ns >= _STOOD_NS)
+        self.failed_starts = 0 if stood else self.failed_starts + 1
         return requests
