@@ -44,6 +44,14 @@ class Tally:
     def requests(self) -> int:
         return self.sent.total()
 
+    def add(self, other: Tally) -> None:
+        """Count what happened elsewhere, too."""
+        self.sent += other.sent
+        self.statuses += other.statuses
+        self.good += other.good
+        self.wrong += other.wrong
+        self.complaints += other.complaints
+
     def complain(self, kind: str, what: str, payload: bytes) -> None:
         self.wrong[kind] += 1
         if self.wrong[kind] <= _COMPLAINTS_KEPT_OF_A_KIND:
