@@ -41,6 +41,7 @@ class ObjectivePolicy(Policy[T]):
         self._sustained = Sustained(terms)
         self._bound_ns = terms.bound_ns
         self._margin_ns = terms.margin_ns
+        self._limit_rows = terms.queue_limit_rows
         self._ticked_ns = -1
 
     # --- requests come and go ------------------------------------------------------------------------------------
@@ -54,12 +55,14 @@ class ObjectivePolicy(Policy[T]):
         rows = request.rows
         lane = self._predictor.lane(request.lane)
         lane.arrived_rows += rows
-        if queue.rows + rows > self.terms.queue_limit_rows and queue.requests:
-            return self._refuse(request, Reason.QUEUE_FULL, lane, self.terms.queue_limit_rows, pool, now_ns)
+        if queue.rows + rows > self._limit_rows and queue.requests:
+            return self._refuse(request, Reason.QUEUE_FULL, lane, self._limit_rows, pool, now_ns)
         several = self._shares.is_several(request.tenant, queue, now_ns)
         lead_ns = self._shares.lead_ns(request, self._row_ns(lane), now_ns) if several else 0
-        # A queue that fits into one batch of an idle worker needs no judgement: the light load's case.
-        if self.terms.has_objective and not (pool.idle and queue.rows + rows <= lane.fastest.batch_rows):
+        waiting_rows = queue.rows + rows
+        # Light load needs no judgement: it fits into an idle worker's batch, or is sure to be in time in any case.
+        easy = waiting_rows <= lane.fastest.batch_rows if pool.idle else waiting_rows <= lane.sure_rows
+        if not (easy and request.deadline_ns == latest_ns and not lead_ns) and self.terms.has_objective:
             budget_ns = request.deadline_ns - self._margin_ns - now_ns
             alone_ns = lane.fastest.ns(rows)
             if alone_ns > budget_ns:
@@ -89,7 +92,7 @@ class ObjectivePolicy(Policy[T]):
                     size = self._batch_rows(other, aim)
                     # Batches of other lanes, in units of this one's.
                     batches += ceil(rows / size * aim.ns(size) / fastest.ns(fastest.batch_rows))
-        begin_ns = pool.start_ns(batches, fastest.ns(fastest.batch_rows), now_ns)
+        begin_ns = pool.start_ns(batches, fastest.wait_ns(fastest.batch_rows), now_ns)
         return begin_ns - now_ns + fastest.ns(beside + request.rows if not batches else fastest.batch_rows)
 
     def put_back(self, request: T, pool: Pool, now_ns: int) -> None:
@@ -125,6 +128,12 @@ class ObjectivePolicy(Policy[T]):
         queue = self.queue
         while (lane := queue.first_lane()) is not None:
             laws = self._predictor.lane(lane.items[0].lane)
+            best = laws.variants[0]
+            if lane.rows <= best.most_rows and lane.rows == queue.rows and not lane.mixed and lane.key is not ALONE:
+                # Light load, in short: all that waits runs with the most accurate variant, if the first has time.
+                predicted_ns = int(best.ns(lane.rows))
+                if now_ns + predicted_ns + self._margin_ns <= lane.items[0].deadline_ns:
+                    return self._start(worker, 0, lane, laws, len(lane.items), lane.rows)
             tightest = self._tightest(lane, self._batch_rows(lane, laws.fastest))
             limiting = lane.items[tightest]
             budget_ns = limiting.deadline_ns - self._margin_ns - now_ns
@@ -134,13 +143,17 @@ class ObjectivePolicy(Policy[T]):
                 self._give_up(lane, tightest, laws, pool, now_ns, refused)
                 continue
             variant, count, rows = picked
-            predicted_ns = int(laws.variants[variant].ns(rows))
-            requests = queue.take(lane, count, rows)
-            self.requests = queue.requests
-            if self._shares.several:
-                self._shares.served(requests, self._row_ns(laws))
-            return Start(worker, variant, requests, rows, predicted_ns)
+            return self._start(worker, variant, lane, laws, count, rows)
         return None
+
+    def _start(
+        self, worker: int, variant: int, lane: Lane[T], laws: LanePredictions, count: int, rows: int
+    ) -> Start[T]:
+        requests = self.queue.take(lane, count, rows)
+        self.requests = self.queue.requests
+        if self._shares.several:
+            self._shares.served(requests, self._row_ns(laws))
+        return Start(worker, variant, requests, rows, int(laws.variants[variant].wait_ns(rows)))
 
     def _pick(
         self, lane: Lane[T], laws: LanePredictions, budget_ns: int, pool: Pool, now_ns: int
@@ -156,7 +169,7 @@ class ObjectivePolicy(Policy[T]):
             count, rows = lane.count_within(min(within, most_rows, prediction.most_rows))
             if rows == queue_rows or not self.terms.has_objective:
                 return index, count, rows
-            feasible = self._rest_feasible(lane, count, int(prediction.ns(rows)), pool, now_ns)
+            feasible = self._rest_feasible(lane, count, int(prediction.wait_ns(rows)), pool, now_ns)
             if index == fastest_index:
                 full = rows >= min(self._batch_rows(lane, prediction), lane.rows)
                 return (index, count, rows) if full or feasible else None
@@ -178,11 +191,11 @@ class ObjectivePolicy(Policy[T]):
             batch_rows = self._batch_rows(each, fastest)
             step = max(1, batch_rows * len(items) // each.rows)
             full_ns = int(fastest.ns(min(batch_rows, each.rows)))
+            next_ns = int(fastest.wait_ns(min(batch_rows, each.rows)))
             for place in range(count if each is lane else 0, len(items), step):
-                done_ns = free_ns[0] + full_ns
-                if done_ns > items[place].deadline_ns - self._margin_ns:
+                if free_ns[0] + full_ns > items[place].deadline_ns - self._margin_ns:
                     return False
-                heapreplace(free_ns, done_ns)
+                heapreplace(free_ns, free_ns[0] + next_ns)
                 looked_at += 1
                 if looked_at >= _LOOK_AHEAD_BATCHES:
                     return True
@@ -233,7 +246,7 @@ class ObjectivePolicy(Policy[T]):
 
     def observe(self, batch: Start[T], run_ns: int, elapsed_ns: int, now_ns: int) -> None:
         """A batch is done."""
-        self._predictor.observe(batch.requests[0].lane, batch.variant, batch.rows, run_ns, elapsed_ns)
+        self._predictor.observe(batch.requests[0].lane, batch.variant, batch.rows, run_ns, elapsed_ns, now_ns)
 
     def tick(self, pool: Pool, now_ns: int) -> None:
         """Look at demand and targets anew."""

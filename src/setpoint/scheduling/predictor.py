@@ -18,9 +18,13 @@ from setpoint.scheduling.quantile import RollingQuantile
 from setpoint.scheduling.sizing import BatchSizer
 from setpoint.scheduling.terms import ObjectiveTerms, VariantTerms
 
-_SHARE = 0.95
 _WINDOW = 100
 """Batches that the corrections look back."""
+_TYPICAL_WEIGHT = 0.05
+"""Of the latest batch in the average: about the last twenty count."""
+_CROWDED = 1.2
+"""Demand over what the fastest variant can hold from which on waiting is reckoned with caution."""
+_OBSERVE_EVERY_NS = 1_000_000
 _PRIOR_WEIGHT = 20
 """Batches that the profile's word counts for at the beginning."""
 _LEAST, _MOST = 0.8, 3.0
@@ -35,11 +39,24 @@ class Prediction:
     """One variant in one lane.
 
     Attributes:
+        most_rows: the largest batch to form, whatever the time.
+        crowded: far more is asked for than can be held.
         batch_rows: the batch to aim for: the smallest that reaches all but a few per cent of the attainable rate.
         rows_per_s: that rate, of all workers together; infinite while nothing is known, 0 where no batch is in time.
     """
 
-    __slots__ = ("_correction", "_factor", "_law", "_outside", "_sizer", "batch_rows", "rows_per_s")
+    __slots__ = (
+        "_correction",
+        "_factor",
+        "_law",
+        "_outside",
+        "_sizer",
+        "_typical",
+        "batch_rows",
+        "crowded",
+        "most_rows",
+        "rows_per_s",
+    )
 
     def __init__(self, variant: VariantTerms, terms: ObjectiveTerms, outside: RollingQuantile) -> None:
         limit_rows = terms.batch_limit_rows
@@ -51,35 +68,45 @@ class Prediction:
             self._law = LearnedLaw(limit_rows, grow=terms.has_objective)
             self._sizer = BatchSizer(limit_rows)
         self._outside = outside
-        self._correction = RollingQuantile(_SHARE, _WINDOW, 1.0, _PRIOR_WEIGHT)
+        self._correction = RollingQuantile(terms.quantile, _WINDOW, 1.0, _PRIOR_WEIGHT)
         self._factor = 1.0
-        self.batch_rows = limit_rows
+        self._typical = 1.0
+        self.crowded = False
+        self.most_rows = self._law.most_rows
+        self.batch_rows = self.most_rows
         self.rows_per_s = inf
 
     def ns(self, rows: int) -> float:
         """From now to the answers of a batch of so many rows."""
         return self._factor * self._law.run_ns(rows) + self._outside.value
 
+    def typical_ns(self, rows: int) -> float:
+        """As ``ns``, but what it takes on average."""
+        return self._typical * self._law.run_ns(rows) + self._outside.value
+
+    def wait_ns(self, rows: int) -> float:
+        """How long those behind such a batch are expected to wait for it; why there are two answers stands in ``LanePredictions.aim``."""
+        return self.ns(rows) if self.crowded else self.typical_ns(rows)
+
     def rows_within(self, budget_ns: float) -> int:
         """The most rows whose answers are there within so long."""
         return self._law.rows_within((budget_ns - self._outside.value) / self._factor)
 
-    @property
-    def most_rows(self) -> int:
-        """The largest batch to form, whatever the time."""
-        if self._sizer is None:
-            return self._law.most_rows
-        return min(self._law.most_rows, self._sizer.batch_rows(None))
-
     def observe(self, rows: int, run_ns: int) -> None:
-        """A batch of so many rows ran for so long."""
+        """A batch of so many rows ran for so long: correct the prediction."""
         law_ns = self._law.run_ns(rows)
         if law_ns > 0:
-            self._correction.add(run_ns / law_ns)
+            ratio = run_ns / law_ns
+            self._correction.add(ratio)
+            self._typical += _TYPICAL_WEIGHT * (min(max(ratio, _LEAST), _MOST) - self._typical)
             self._factor = min(max(self._correction.value, _LEAST), _MOST)
         self._law.observe(rows, run_ns)
+
+    def learn(self, rows: int, run_ns: int) -> None:
+        """For a variant without a profile: which size of batch is best."""
         if self._sizer is not None:
             self._sizer.observe(None, rows, run_ns)
+            self.most_rows = min(self._law.most_rows, self._sizer.batch_rows(None))
 
     def aim(self, workers: int, bound_ns: int, flat_tolerance: float) -> None:
         """Set ``batch_rows`` and ``rows_per_s``.
@@ -112,15 +139,26 @@ class LanePredictions:
     Attributes:
         variants: most accurate first.
         fastest: the one with the highest attainable rate; ``fastest_index`` is its place.
+        sure_rows: while no more than these wait, a request with all its time is in time whatever the workers do now.
         demand_rows_per_s: rows asked for per second, refused ones too.
     """
 
-    __slots__ = ("_long", "_short", "arrived_rows", "demand_rows_per_s", "fastest", "fastest_index", "variants")
+    __slots__ = (
+        "_long",
+        "_short",
+        "arrived_rows",
+        "demand_rows_per_s",
+        "fastest",
+        "fastest_index",
+        "sure_rows",
+        "variants",
+    )
 
     def __init__(self, variants: list[Prediction]) -> None:
         self.variants = variants
         self.fastest_index = len(variants) - 1
         self.fastest = variants[-1]
+        self.sure_rows = 0
         self.arrived_rows = 0
         self._short = self._long = -1.0
         self.demand_rows_per_s = 0.0
@@ -131,7 +169,17 @@ class LanePredictions:
             prediction.aim(workers, bound_ns, flat_tolerance)
         rates = [prediction.rows_per_s for prediction in self.variants]
         self.fastest_index = max(range(len(rates)), key=rates.__getitem__)
-        self.fastest = self.variants[self.fastest_index]
+        fastest = self.fastest = self.variants[self.fastest_index]
+        # Several batches in a row rarely all take as long as 95 % of them do at most, so on average waiting is shorter
+        # than the sum of predictions. With more load than can be held caution costs nothing: who is refused now is
+        # replaced by the next one, while who is let in and given up later has waited for nothing.
+        crowded = self.demand_rows_per_s > _CROWDED * fastest.rows_per_s
+        for prediction in self.variants:
+            prediction.crowded = crowded
+        # Behind the largest batch of the slowest variant, and with its own batch to run.
+        batch_ns = fastest.ns(fastest.batch_rows)
+        spare_ns = bound_ns - max(each.ns(each.most_rows) for each in self.variants) - 2 * batch_ns
+        self.sure_rows = fastest.batch_rows * int(max(0.0, spare_ns / batch_ns) if batch_ns > 0 else 0)
 
     def measure_demand(self, elapsed_s: float) -> None:
         """Fold what arrived since the last time into averages over 1 s and 10 s; the higher one counts."""
@@ -150,28 +198,35 @@ class Predictor:
 
     def __init__(self, terms: ObjectiveTerms) -> None:
         self._terms = terms
-        self._outside = RollingQuantile(_SHARE, _WINDOW, 0.0, 1)
+        self._outside = RollingQuantile(terms.quantile, _WINDOW, 0.0, 1)
         self._lanes: OrderedDict[Hashable, LanePredictions] = OrderedDict()
         self._workers = 1
+        self._within_ns = terms.bound_ns - terms.margin_ns
+        self._observe_again_ns = 0
 
     def lane(self, key: Hashable) -> LanePredictions:
         """The predictions of a lane; a new one begins with what the profiles say."""
         lane = self._lanes.get(key)
         if lane is None:
             lane = LanePredictions([Prediction(each, self._terms, self._outside) for each in self._terms.variants])
-            lane.aim(self._workers, self._terms.bound_ns, self._terms.flat_tolerance)
+            lane.aim(self._workers, self._within_ns, self._terms.flat_tolerance)
             self._lanes[key] = lane
             if len(self._lanes) > _LANES_REMEMBERED:
                 self._lanes.popitem(last=False)
         return lane
 
-    def observe(self, key: Hashable, variant: int, rows: int, run_ns: int, elapsed_ns: int) -> None:
+    def observe(self, key: Hashable, variant: int, rows: int, run_ns: int, elapsed_ns: int, now_ns: int) -> None:
         """A batch ran for ``run_ns`` and was back ``elapsed_ns`` after it was handed over."""
         lane = self.lane(key)
         if len(self._lanes) > 1:
             self._lanes.move_to_end(key)
-        lane.variants[variant].observe(rows, run_ns)
-        self._outside.add(max(0, elapsed_ns - run_ns))
+        prediction = lane.variants[variant]
+        if now_ns >= self._observe_again_ns:
+            # Of very short batches only some: a hundred of them are a blink, and the quantile is for longer.
+            self._observe_again_ns = now_ns + _OBSERVE_EVERY_NS
+            prediction.observe(rows, run_ns)
+            self._outside.add(max(0, elapsed_ns - run_ns))
+        prediction.learn(rows, run_ns)
 
     def refresh(self, workers: int, elapsed_s: float) -> list[float]:
         """Look at demand and targets anew; called some times a second.
@@ -186,7 +241,7 @@ class Predictor:
             lane.measure_demand(elapsed_s)
             if lane.demand_rows_per_s < 1e-3:
                 continue  # nobody asks: what it aimed for last is good enough until somebody does
-            lane.aim(self._workers, terms.bound_ns, terms.flat_tolerance)
+            lane.aim(self._workers, self._within_ns, terms.flat_tolerance)
             for index, prediction in enumerate(lane.variants):
                 attainable = prediction.rows_per_s
                 use[index] += lane.demand_rows_per_s / attainable if attainable > 0 else inf

@@ -9,7 +9,7 @@ Every request that ``arrived`` is told of ends in exactly one way: it is in a ``
 
 from __future__ import annotations
 
-from typing import Final, Generic, TypeVar
+from typing import Final, Generic, TypeAlias, TypeVar
 
 from setpoint.scheduling.actions import Action, Reason, Refuse, Start, WakeAt
 from setpoint.scheduling.policy import Policy, Pool
@@ -21,13 +21,8 @@ _ATTEMPTS: Final = 2
 """A request whose worker was lost is given to one more."""
 
 
-class _Running(Generic[T]):
-    __slots__ = ("batch", "started_ns", "until_ns")
-
-    def __init__(self, batch: Start[T], started_ns: int) -> None:
-        self.batch = batch
-        self.started_ns = started_ns
-        self.until_ns = started_ns + batch.predicted_ns
+_Running: TypeAlias = tuple[Start[T], int, int]
+"""A batch, when it started, and until when it is expected to run."""
 
 
 class Scheduler(Generic[T]):
@@ -89,10 +84,9 @@ class Scheduler(Generic[T]):
         Returns:
             the batch.
         """
-        running = self._release(worker)
-        batch = running.batch
+        batch, started_ns = self._release(worker)
         self._count_done(batch.requests)
-        self._policy.observe(batch, run_ns, now_ns - running.started_ns, now_ns)
+        self._policy.observe(batch, run_ns, now_ns - started_ns, now_ns)
         return batch
 
     def batch_failed(self, worker: int, now_ns: int) -> list[T]:
@@ -101,7 +95,7 @@ class Scheduler(Generic[T]):
         Returns:
             the request whose own failure it is; empty where several shared the batch: they wait again, to run alone.
         """
-        requests = self._release(worker).batch.requests
+        requests = self._release(worker)[0].requests
         if len(requests) == 1:
             self._count_done(requests)
             return requests
@@ -116,7 +110,7 @@ class Scheduler(Generic[T]):
         if worker in pool.idle:
             pool.idle.remove(worker)
             return
-        requests = self._release(worker).batch.requests
+        requests = self._release(worker)[0].requests
         pool.idle.remove(worker)
         for request in requests:
             if request.attempts < _ATTEMPTS or request.gone:
@@ -150,8 +144,9 @@ class Scheduler(Generic[T]):
             if batch is None:
                 break
             pool.idle.pop()
-            running = self._running[batch.worker] = _Running(batch, now_ns)
-            pool.occupy(running.until_ns)
+            until_ns = now_ns + batch.predicted_ns
+            self._running[batch.worker] = (batch, now_ns, until_ns)
+            pool.occupy(until_ns)
             for request in batch.requests:
                 request.attempts += 1
             actions.append(batch)
@@ -172,15 +167,15 @@ class Scheduler(Generic[T]):
     @property
     def running_requests(self) -> int:
         """Requests on workers."""
-        return sum(len(running.batch.requests) for running in self._running.values())
+        return sum(len(batch.requests) for batch, _, _ in self._running.values())
 
     # --- books ---------------------------------------------------------------------------------------------------
 
-    def _release(self, worker: int) -> _Running[T]:
-        running = self._running.pop(worker)
-        self.pool.release(running.until_ns)
+    def _release(self, worker: int) -> tuple[Start[T], int]:
+        batch, started_ns, until_ns = self._running.pop(worker)
+        self.pool.release(until_ns)
         self.pool.idle.append(worker)
-        return running
+        return batch, started_ns
 
     def _return(self, request: T, now_ns: int) -> None:
         if request.gone:
