@@ -11,7 +11,7 @@ from urllib.parse import unquote_to_bytes
 from setpoint.core import MethodNotAllowed, NotFound
 from setpoint.node.http import Exchange
 
-_COMPARED_ROUTES = 8
+_COMPARED_ROUTES = 4
 Handler = Callable[[Exchange], None]
 
 

@@ -101,6 +101,8 @@ class Client:
         self.bugs: list[BaseException] = []
         self._handler = handler or (lambda exchange: exchange.respond(200, b'"%b"' % exchange.path))
         self.server = server or HttpServer(self._handle, Limits(**limits), self.clock, self._bug)  # type: ignore[arg-type]
+        self._soon: list[Callable[[], None]] = []
+        self.server.soon = self._soon.append  # type: ignore[method-assign]
         self.connection = HttpConnection(self.server)
         self.transport = MemoryTransport(self.connection, client_reads)
         self._unread = bytearray()
@@ -120,6 +122,7 @@ class Client:
         for segment in segments:
             self._unread += segment
             self.deliver()
+            self.run()
         return self
 
     def deliver(self) -> None:
@@ -129,6 +132,20 @@ class Client:
             self._unread.clear()
             self.connection.data_received(segment)
         self.transport.settle()
+
+    def turn(self) -> bool:
+        """The event loop comes round once; False when it had nothing to do."""
+        due, self._soon[:] = self._soon[:], []
+        for callback in due:
+            callback()
+        self.transport.settle()
+        return bool(due)
+
+    def run(self) -> Client:
+        """The event loop comes round until it has nothing left to do."""
+        while self.turn() or (self._unread and self.transport.reading and not self.transport.closing):
+            self.deliver()
+        return self
 
     def wait(self, seconds: float) -> Client:
         """Time passes, and the server looks at its connections."""

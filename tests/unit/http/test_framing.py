@@ -40,6 +40,7 @@ def test_chunk_extensions_are_ignored() -> None:
     [
         ("http://test/v2/models?a=b", b"/v2/models", b"a=b"),
         ("http://test", b"/", b""),
+        ("http://test?a=/b", b"/", b"a=/b"),
         ("HTTP://test:80/x", b"/x", b""),
         ("*", b"*", b""),
     ],
@@ -188,6 +189,7 @@ def test_a_refusal_waits_for_the_backlog_before_it() -> None:
     client = Client(keep, pipeline_limit=2).send(request() * 5 + b"garbage\r\n\r\n")
     for index in range(5):
         client.exchanges[index].respond(200, b"1")
+        client.run()
     assert client.statuses() == [200] * 5 + [400]
     assert client.server.in_flight == 0
 

@@ -124,10 +124,10 @@ def drained(client: Client, *steps: object, timeout_s: float = 5.0) -> bool:
         await asyncio.sleep(0)
         for step in steps:
             step()  # type: ignore[operator]
-            client.transport.settle()
+            client.turn()
             await asyncio.sleep(0)
         for _ in range(300):
-            client.transport.settle()
+            client.turn()
             if draining.done():
                 break
             await asyncio.sleep(0.01)

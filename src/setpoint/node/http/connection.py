@@ -1,22 +1,20 @@
 """One client connection: HTTP/1.1 with keep-alive and pipelining, every limit and time-out with a number.
 
 Why not a ready ASGI server: a request here costs no task, no scope dictionary and no event; a refusal is written before
-the parser returns; a client that leaves cancels its work at once; slow senders and slow readers are timed out. The
-parser is llhttp (through httptools), which is Node.js's. ``docs/adr/0002-http-server.md`` has the figures.
+the parser returns; a client that leaves cancels its work at once; slow senders and slow readers are timed out.
+``docs/adr/0002-http-server.md`` has the figures.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections import deque
-from enum import Enum
 from typing import TYPE_CHECKING, cast
 
-import httptools
-
-from setpoint.core import RequestError, RequestTimeout, RequestTooLarge, SetpointError, UnsupportedMedia
+from setpoint.core import RequestError, RequestTimeout, SetpointError
 from setpoint.node.http.exchange import Exchange, respond_error
 from setpoint.node.http.head import CONTINUE
+from setpoint.node.http.reading import Phase, RequestReader
 
 if TYPE_CHECKING:
     from setpoint.node.http.server import HttpServer
@@ -25,46 +23,25 @@ _LINGER_S = 1.0
 """How long a refused client may go on sending before its connection is closed."""
 _BACKLOG_LIMIT_REQUESTS = 1024
 """Requests of one connection that wait behind the pipeline limit: one read of a socket can bring ten thousand."""
-_SMALL_CHUNK_BYTES = 1024
-_SLASH = ord("/")
-_OFFER_HEADERS = (b"connection", b"upgrade")
 
 
-class Phase(Enum):
-    """What the connection waits for; each phase has its time-out."""
+class HttpConnection(RequestReader):
+    """Hands requests to the server's handler and writes the answers in the order of the requests.
 
-    IDLE = "idle"
-    HEADERS = "headers"
-    BODY = "body"
-
-
-class HttpConnection(asyncio.Protocol):
-    """Reads requests, hands them to the server's handler, writes answers in the order of the requests."""
+    ``RequestReader`` reads them, and says here what it read, or why it cannot go on.
+    """
 
     def __init__(self, server: HttpServer) -> None:
-        self._server = server
-        self._limits = server.limits
-        self._parser = httptools.HttpRequestParser(self)
+        super().__init__(server)
         self._transport: asyncio.Transport = cast(asyncio.Transport, None)
-        self._phase = Phase.IDLE
-        self._phase_since_ns = 0
-        self._received_ns = 0
-        self._head_bytes = 0
-        self._body: list[bytes | bytearray] = []
-        self._body_bytes = 0
-        self._reading: Exchange | None = None
-        # Its head offered another protocol: the parser stops behind it.
-        self._offering: Exchange | None = None
         # In flight, in order of arrival: the head of this queue has the turn to write.
         self._exchanges: deque[Exchange] = deque()
         # Read but not yet handled: beyond the pipeline limit, or the client does not read its answers.
         self._backlog: deque[Exchange] = deque()
         self._advancing = False
-        self._refusal: SetpointError | None = None
+        self._going_on = False
         # A refusal that must wait until the backlog was handled.
         self._last_word: SetpointError | None = None
-        # Nothing more will be read: the connection closes behind its last answer.
-        self._ending = False
         self._lingering = False
         # When everything was said; 0 before.
         self._closing_since_ns = 0
@@ -113,122 +90,28 @@ class HttpConnection(asyncio.Protocol):
         self._advance()
         self._let_write()
 
-    def data_received(self, data: bytes) -> None:
-        """Bytes arrived."""
-        if self._ending:
-            return
-        # One reading of the clock for all that this packet begins or completes.
-        self._received_ns = self._server.now_ns()
-        self._head_bytes += len(data)
-        try:
-            try:
-                self._parser.feed_data(data)
-            except httptools.HttpParserUpgrade as offer:
-                self._decline_upgrade(memoryview(data)[offer.args[0] :])
-        except httptools.HttpParserCallbackError as error:
-            self._refuse(self._server.bug(error.__context__ or error))
-            return
-        except httptools.HttpParserError as error:
-            self._refuse(RequestError(f"not a valid HTTP/1.1 request: {error}"))
-            return
-        if self._refusal is not None:
-            self._refuse(self._refusal)
-        elif self._head_bytes > self._limits.header_limit_bytes and self._phase is not Phase.IDLE:
-            self._refuse(_header_too_large(self._limits.header_limit_bytes))
+    # --- requests ------------------------------------------------------------------------------------------------
 
-    # --- httptools' side -----------------------------------------------------------------------------------------
-
-    def on_message_begin(self) -> None:
-        """First byte of a request."""
-        self._reading = Exchange(self)
-        self._phase = Phase.HEADERS
-        self._phase_since_ns = self._received_ns
-
-    def on_url(self, url: bytes) -> None:
-        """Some of the request target."""
-        exchange = self._reading
-        if exchange is not None:
-            exchange.path += url
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        """One header; or a trailer, which nobody here needs."""
-        exchange = self._reading
-        if exchange is not None and self._phase is Phase.HEADERS:
-            exchange.headers[name.lower()] = value
-
-    def on_headers_complete(self) -> None:
-        """Decide whether the body may come."""
-        exchange = self._reading
-        if exchange is None:
-            return
-        parser = self._parser
-        exchange.method = parser.get_method()
-        exchange.keep_alive = parser.should_keep_alive()
-        headers = exchange.headers
-        self._phase = Phase.BODY
-        self._phase_since_ns = self._received_ns
-        if not exchange.keep_alive or b"connection" in headers:  # HTTP/1.1 keeps alive without saying so
-            version = parser.get_http_version()
-            exchange.http_10 = version == "1.0"
-            if version not in ("1.0", "1.1"):
-                self._refusal = RequestError(f"expected HTTP/1.1 or HTTP/1.0, got HTTP/{version}")
-                return
-            if parser.should_upgrade() and exchange.method != b"CONNECT":
-                self._offering, self._reading = exchange, None
-                return
-        if exchange.path[0] != _SLASH:
-            _resolve_target(exchange)
-        if b"?" in exchange.path:
-            exchange.path, _, exchange.query = exchange.path.partition(b"?")
-        declared = headers.get(b"content-length")
-        if self._head_bytes > self._limits.header_limit_bytes < exchange.head_bytes:
-            self._refusal = _header_too_large(self._limits.header_limit_bytes)
-        elif declared is not None:
-            if int(declared) > self._limits.body_limit_bytes:
-                self._refusal = _body_too_large(self._limits.body_limit_bytes)
-        elif b"transfer-encoding" in headers and headers[b"transfer-encoding"].strip().lower() != b"chunked":
-            coding = headers[b"transfer-encoding"].decode("latin-1")[:40]
-            self._refusal = UnsupportedMedia(f"transfer-encoding {coding!r} is not supported; send it chunked only")
-        if b"expect" in headers and self._refusal is None and not exchange.http_10 and not self._exchanges:
-            self.write(CONTINUE)
-
-    def on_body(self, chunk: bytes) -> None:
-        """Some of the body."""
-        self._head_bytes = 0  # from here on it counts what frames the body: sizes of chunks, trailers
-        self._body_bytes += len(chunk)
-        body = self._body
-        if self._body_bytes > self._limits.body_limit_bytes:
-            self._refusal = _body_too_large(self._limits.body_limit_bytes)
-            body.clear()
-        elif self._refusal is not None:
-            return
-        elif not body or len(chunk) >= _SMALL_CHUNK_BYTES:
-            body.append(chunk)
-        elif isinstance(body[-1], bytearray):  # an object for each chunk of two bytes would hold 30 times the body
-            body[-1] += chunk
-        else:
-            body.append(bytearray(chunk))
-
-    def on_message_complete(self) -> None:
-        """A whole request is here."""
-        exchange, self._reading = self._reading, None
-        if exchange is None or self._refusal is not None:
-            return
-        body = self._body
-        if body:
-            exchange.body = cast(bytes, body[0]) if len(body) == 1 else b"".join(body)
-            self._body = []
-        self._body_bytes = 0
-        self._head_bytes = 0
-        self._phase = Phase.IDLE
-        if not self._read_paused and len(self._exchanges) < self._limits.pipeline_limit:
-            self._handle(exchange)
+    def _accept(self, exchange: Exchange) -> None:
+        """A whole request is here: hand it on, or let it wait for its turn."""
+        limit = self._limits.pipeline_limit
+        if not self._read_paused and self._handled < limit and len(self._exchanges) < limit:
+            self._handled += 1
+            self._server.began()
+            self._exchanges.append(exchange)
+            self._server.handle(exchange)
         elif len(self._backlog) < _BACKLOG_LIMIT_REQUESTS:
             self._server.began()
             self._backlog.append(exchange)
             self._pause_reading()
+            self._go_on_later()
         else:
             self._refusal = RequestError(f"more than {_BACKLOG_LIMIT_REQUESTS} requests at once on one connection")
+
+    def _invite_body(self) -> None:
+        """Not while earlier answers are owed: it would be read as one of them. Such clients wait a second or so."""
+        if not self._exchanges:
+            self.write(CONTINUE)
 
     # --- the exchanges' side -------------------------------------------------------------------------------------
 
@@ -280,7 +163,7 @@ class HttpConnection(asyncio.Protocol):
         if self._advancing:
             return  # called by what is handled below, which goes on: a long backlog must not become a deep stack
         self._advancing = True
-        exchanges = self._exchanges
+        exchanges, limit = self._exchanges, self._limits.pipeline_limit
         while True:
             while exchanges and exchanges[0].complete:
                 done = exchanges.popleft()
@@ -291,12 +174,14 @@ class HttpConnection(asyncio.Protocol):
                 elif exchanges and (pending := exchanges[0].take_pending()):
                     self.write(pending)
                     self._let_write()
-            if not self._backlog or self._write_paused_since_ns or len(exchanges) >= self._limits.pipeline_limit:
+            if not self._backlog or self._write_paused_since_ns or max(len(exchanges), self._handled) >= limit:
                 break
+            self._handled += 1
             waiting = self._backlog.popleft()
             exchanges.append(waiting)
             self._server.handle(waiting)
         self._advancing = False
+        self._go_on_later()
         if not self._backlog:
             if self._last_word is not None:
                 last_word, self._last_word = self._last_word, None
@@ -359,32 +244,16 @@ class HttpConnection(asyncio.Protocol):
 
     # --- inside --------------------------------------------------------------------------------------------------
 
-    def _handle(self, exchange: Exchange) -> None:
-        self._server.began()
-        self._exchanges.append(exchange)
-        self._server.handle(exchange)
+    def _go_on_later(self) -> None:
+        """Requests that are answered at once leave no trace in the pipeline: one packet can hold ten thousand."""
+        if self._backlog and self._handled >= self._limits.pipeline_limit and not self._going_on:
+            self._going_on = True
+            self._server.soon(self._go_on)
 
-    def _decline_upgrade(self, rest: memoryview) -> None:
-        """Go on in HTTP/1.1 where a client offers another protocol, as Java's does with its first request.
-
-        The parser takes all that follows an offer for the other protocol, even a declared body. So a fresh one reads
-        the same head again, without the offer.
-        """
-        while self._offering is not None:
-            offering, self._offering = self._offering, None
-            self._parser = httptools.HttpRequestParser(self)
-            headers = [b"%b: %b" % header for header in offering.headers.items() if header[0] not in _OFFER_HEADERS]
-            if not offering.keep_alive:
-                headers.append(b"connection: close")
-            version = b"1.0" if offering.http_10 else b"1.1"
-            lines = [b"%b %b HTTP/%b" % (offering.method, offering.path, version), *headers, b"", b""]
-            try:
-                self._parser.feed_data(b"\r\n".join(lines))
-                self._parser.feed_data(rest)
-                return
-            except httptools.HttpParserUpgrade as offer:
-                rest = rest[offer.args[0] :]
-        self._ending = True  # CONNECT: what follows is not HTTP, and its answer says that we close
+    def _go_on(self) -> None:
+        self._going_on = False
+        self._handled = 0
+        self._advance()
 
     def _refuse(self, error: SetpointError) -> None:
         if self._ending:
@@ -422,20 +291,3 @@ class HttpConnection(asyncio.Protocol):
             self._read_paused = False
             if not self._transport.is_closing():
                 self._transport.resume_reading()
-
-
-def _resolve_target(exchange: Exchange) -> None:
-    """Request targets that are no paths: absolute URLs, as to a proxy, and what follows CONNECT."""
-    if exchange.method == b"CONNECT":
-        exchange.keep_alive = False
-    elif (scheme_end := exchange.path.find(b"://")) > 0:
-        path_start = exchange.path.find(b"/", scheme_end + 3)
-        exchange.path = exchange.path[path_start:] if path_start > 0 else b"/"
-
-
-def _body_too_large(limit_bytes: int) -> RequestTooLarge:
-    return RequestTooLarge(f"the request's body is larger than the limit of {limit_bytes} bytes (--max-body)")
-
-
-def _header_too_large(limit_bytes: int) -> RequestTooLarge:
-    return RequestTooLarge(f"the request's headers are larger than the limit of {limit_bytes} bytes", header=True)

@@ -87,6 +87,10 @@ class HttpServer:
         """Log a bug of ours; returns what the client is told of it."""
         return InternalError(f"a bug in Setpoint, logged under {self._on_bug(bug)}")
 
+    def soon(self, callback: Callable[[], None]) -> None:
+        """Call back when the other connections have had their turn."""
+        asyncio.get_running_loop().call_soon(callback)
+
     def opened(self, connection: HttpConnection) -> None:
         """A connection was made."""
         self._connections.add(connection)
@@ -161,4 +165,8 @@ class HttpServer:
             await asyncio.sleep(_SWEEP_S)
             now_ns = self.now_ns()
             for connection in list(self._connections):
-                connection.check_time(now_ns)
+                try:
+                    connection.check_time(now_ns)
+                except Exception as bug:
+                    # Without it nothing would ever time out again, on any connection.
+                    self._on_bug(bug)

@@ -1,0 +1,223 @@
+"""Reading requests: from packets to whole exchanges, within every limit. Knows nothing of answers.
+
+The parser is llhttp (through httptools), which is Node.js's; what it forgives or leaves open is judged here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from enum import Enum
+from typing import TYPE_CHECKING, cast
+
+import httptools
+
+from setpoint.core import RequestError, RequestTooLarge, SetpointError, UnsupportedMedia
+from setpoint.node.http.exchange import Exchange
+
+if TYPE_CHECKING:
+    from setpoint.node.http.server import HttpServer
+
+_SMALL_CHUNK_BYTES = 1024
+_SLASH = ord("/")
+_OFFER_HEADERS = (b"connection", b"upgrade")
+
+
+class Phase(Enum):
+    """What the connection waits for; each phase has its time-out."""
+
+    IDLE = "idle"
+    HEADERS = "headers"
+    BODY = "body"
+
+
+class RequestReader(asyncio.Protocol):
+    """The reading half of a connection: the parser's listener.
+
+    The half that answers inherits it, and is not called through an interface: a request is a dozen calls as it is.
+    """
+
+    def __init__(self, server: HttpServer) -> None:
+        self._server = server
+        self._limits = server.limits
+        self._parser = httptools.HttpRequestParser(self)
+        self._phase = Phase.IDLE
+        self._phase_since_ns = 0
+        self._received_ns = 0
+        # Requests handed on in this turn of the event loop: each connection has its turn, however much it sent.
+        self._handled = 0
+        # Since the request began, or since its last piece of body: its head, sizes of chunks, trailers.
+        self._head_bytes = 0
+        self._body: list[bytes | bytearray] = []
+        self._body_bytes = 0
+        self._reading: Exchange | None = None
+        # Its head offered another protocol: the parser stops behind it.
+        self._offering: Exchange | None = None
+        self._refusal: SetpointError | None = None
+        # Nothing more will be read: the connection closes behind its last answer.
+        self._ending = False
+
+    # --- the other half's ----------------------------------------------------------------------------------------
+
+    def _accept(self, exchange: Exchange) -> None:
+        """A whole request is here."""
+        raise NotImplementedError("the half that answers")
+
+    def _refuse(self, error: SetpointError) -> None:
+        """Nothing can be read any more; say why, behind what was accepted."""
+        raise NotImplementedError("the half that answers")
+
+    def _invite_body(self) -> None:
+        """A client waits with its body until it is told that it may come."""
+        raise NotImplementedError("the half that answers")
+
+    # --- packets -------------------------------------------------------------------------------------------------
+
+    def data_received(self, data: bytes) -> None:
+        """Bytes arrived."""
+        if self._ending:
+            return
+        # One reading of the clock for all that this packet begins or completes.
+        self._received_ns = self._server.now_ns()
+        self._handled = 0
+        self._head_bytes += len(data)
+        try:
+            try:
+                self._parser.feed_data(data)
+            except httptools.HttpParserUpgrade as offer:
+                self._decline_upgrade(memoryview(data)[offer.args[0] :])
+        except httptools.HttpParserCallbackError as error:
+            self._refuse(self._server.bug(error.__context__ or error))
+            return
+        except httptools.HttpParserError as error:
+            self._refuse(RequestError(f"not a valid HTTP/1.1 request: {error}"))
+            return
+        if self._refusal is not None:
+            self._refuse(self._refusal)
+        elif self._head_bytes > self._limits.header_limit_bytes and self._phase is not Phase.IDLE:
+            self._refuse(_header_too_large(self._limits.header_limit_bytes))
+
+    def _decline_upgrade(self, rest: memoryview) -> None:
+        """Go on in HTTP/1.1 where a client offers another protocol, as Java's does with its first request.
+
+        The parser takes all that follows an offer for the other protocol, even a declared body. So a fresh one reads
+        the same head again, without the offer.
+        """
+        while self._offering is not None:
+            offering, self._offering = self._offering, None
+            self._parser = httptools.HttpRequestParser(self)
+            headers = [b"%b: %b" % header for header in offering.headers.items() if header[0] not in _OFFER_HEADERS]
+            if not offering.keep_alive:
+                headers.append(b"connection: close")
+            version = b"1.0" if offering.http_10 else b"1.1"
+            lines = [b"%b %b HTTP/%b" % (offering.method, offering.path, version), *headers, b"", b""]
+            try:
+                self._parser.feed_data(b"\r\n".join(lines))
+                self._parser.feed_data(rest)
+                return
+            except httptools.HttpParserUpgrade as offer:
+                rest = rest[offer.args[0] :]
+        self._ending = True  # CONNECT: what follows is not HTTP, and its answer says that we close
+
+    # --- httptools' side -----------------------------------------------------------------------------------------
+
+    def on_message_begin(self) -> None:
+        """First byte of a request."""
+        self._reading = Exchange(self)  # type: ignore[arg-type]  # the other half makes this a whole connection
+        self._phase = Phase.HEADERS
+        self._phase_since_ns = self._received_ns
+
+    def on_url(self, url: bytes) -> None:
+        """Some of the request target."""
+        exchange = self._reading
+        if exchange is not None:
+            exchange.path += url
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """One header; or a trailer, which nobody here needs."""
+        exchange = self._reading
+        if exchange is not None and self._phase is Phase.HEADERS:
+            exchange.headers[name.lower()] = value
+
+    def on_headers_complete(self) -> None:
+        """Decide whether the body may come."""
+        exchange = self._reading
+        if exchange is None:
+            return
+        parser = self._parser
+        exchange.method = parser.get_method()
+        exchange.keep_alive = parser.should_keep_alive()
+        headers = exchange.headers
+        self._phase = Phase.BODY
+        self._phase_since_ns = self._received_ns
+        if not exchange.keep_alive or b"connection" in headers:  # HTTP/1.1 keeps alive without saying so
+            version = parser.get_http_version()
+            exchange.http_10 = version == "1.0"
+            if version not in ("1.0", "1.1"):
+                self._refusal = RequestError(f"expected HTTP/1.1 or HTTP/1.0, got HTTP/{version}")
+                return
+            if parser.should_upgrade() and exchange.method != b"CONNECT":
+                self._offering, self._reading = exchange, None
+                return
+        if b"?" in exchange.path:
+            exchange.path, _, exchange.query = exchange.path.partition(b"?")
+        if exchange.path[0] != _SLASH:
+            _resolve_target(exchange)
+        declared = headers.get(b"content-length")
+        if self._head_bytes > self._limits.header_limit_bytes < exchange.head_bytes:
+            self._refusal = _header_too_large(self._limits.header_limit_bytes)
+        elif declared is not None:
+            if int(declared) > self._limits.body_limit_bytes:
+                self._refusal = _body_too_large(self._limits.body_limit_bytes)
+        elif b"transfer-encoding" in headers and headers[b"transfer-encoding"].strip().lower() != b"chunked":
+            coding = headers[b"transfer-encoding"].decode("latin-1")[:40]
+            self._refusal = UnsupportedMedia(f"transfer-encoding {coding!r} is not supported; send it chunked only")
+        if b"expect" in headers and self._refusal is None and not exchange.http_10:
+            self._invite_body()
+
+    def on_body(self, chunk: bytes) -> None:
+        """Some of the body."""
+        self._head_bytes = 0  # from here on it counts what frames the body: sizes of chunks, trailers
+        self._body_bytes += len(chunk)
+        body = self._body
+        if self._body_bytes > self._limits.body_limit_bytes:
+            self._refusal = _body_too_large(self._limits.body_limit_bytes)
+            body.clear()
+        elif self._refusal is not None:
+            return
+        elif not body or len(chunk) >= _SMALL_CHUNK_BYTES:
+            body.append(chunk)
+        elif isinstance(body[-1], bytearray):  # an object for each chunk of two bytes would hold 30 times the body
+            body[-1] += chunk
+        else:
+            body.append(bytearray(chunk))
+
+    def on_message_complete(self) -> None:
+        """A whole request is here."""
+        exchange, self._reading = self._reading, None
+        if exchange is None or self._refusal is not None:
+            return
+        body = self._body
+        if body:
+            exchange.body = cast(bytes, body[0]) if len(body) == 1 else b"".join(body)
+            self._body = []
+        self._body_bytes = 0
+        self._head_bytes = 0
+        self._phase = Phase.IDLE
+        self._accept(exchange)
+
+
+def _resolve_target(exchange: Exchange) -> None:
+    """Request targets that are no paths: absolute URLs, as to a proxy, and what follows CONNECT."""
+    if exchange.method == b"CONNECT":
+        exchange.keep_alive = False
+    elif (scheme_end := exchange.path.find(b"://")) > 0:
+        path_start = exchange.path.find(b"/", scheme_end + 3)
+        exchange.path = exchange.path[path_start:] if path_start > 0 else b"/"
+
+
+def _body_too_large(limit_bytes: int) -> RequestTooLarge:
+    return RequestTooLarge(f"the request's body is larger than the limit of {limit_bytes} bytes (--max-body)")
+
+
+def _header_too_large(limit_bytes: int) -> RequestTooLarge:
+    return RequestTooLarge(f"the request's headers are larger than the limit of {limit_bytes} bytes", header=True)
