@@ -22,6 +22,7 @@ from setpoint.core import (
     WorkerLost,
     error_of,
 )
+from setpoint.machine import read_machine
 from setpoint.node.config import ModelConfig
 from setpoint.node.crew import NS, Crew, Launch
 from setpoint.node.ledger import Ledger
@@ -47,6 +48,12 @@ _COME_BACK_S = 5.0
 """When to ask again for a model that has no worker."""
 _SHORT_RUN_NS = 500_000
 """About what the node needs to read and answer 20 small requests."""
+
+
+_LOOK_RUN_NS = 60_000
+"""A lone request whose run is shorter than this is waited for on the spot: it costs less than being woken."""
+_LOOK_NS = 120_000
+"""How long at most; every other client waits meanwhile."""
 
 
 class ModelService:
@@ -82,6 +89,7 @@ class ModelService:
             for endpoint in self.manifest.endpoints
         }
         self._loop: asyncio.AbstractEventLoop
+        self._looks = read_machine().cores > 1  # with one core, looking would keep the worker from running
         self._dispatch_due = False
         self._closing = False
         self._rows_per_s = 0.0
@@ -235,13 +243,14 @@ class ModelService:
         assert handle is not None, "an idle slot has a worker"
         number = slot.batch + 1
         first = batch[0]
+        lone = self._looks and len(batch) == 1 and not self._queue.requests
         try:
             if isinstance(first, TensorRequest):
                 signature = self.manifest.signature
                 assert signature is not None, "tensor requests are made from the signature"
-                sent = handle.run(number, signature.inputs, cast("Sequence[TensorRequest]", batch))
+                sent = handle.run(number, signature.inputs, cast("Sequence[TensorRequest]", batch), lone=lone)
             elif isinstance(first, CallRequest):
-                sent = handle.call(number, cast("Sequence[CallRequest]", batch))
+                sent = handle.call(number, cast("Sequence[CallRequest]", batch), lone=lone)
             else:
                 sent = handle.stream(number, cast(StreamRequest, first))
         except SetpointError as error:
@@ -261,6 +270,8 @@ class ModelService:
         for request in batch:
             request.started_ns = now_ns
             request.attempts += 1
+        if lone and 0 < slot.lone_run_ns < _LOOK_RUN_NS:
+            handle.await_report(_LOOK_NS)
 
     def _not_together(self, batch: Sequence[Request], error: SetpointError) -> None:
         """A batch failed as a whole: run its requests one by one, so that only the culprit fails."""
@@ -381,6 +392,8 @@ class ModelService:
         rows = sum([request.rows for request in batch])
         first = batch[0]
         self.metrics.batch_rows.add(rows)
+        if len(batch) == 1:
+            slot.lone_run_ns = run_ns
         if not first.alone and isinstance(first.lane, tuple):
             self._sizers[first.endpoint].observe(first.lane, rows, run_ns)
         rows_per_s = rows * NS / max(run_ns, 1) * len(self.slots)

@@ -28,6 +28,7 @@ class Slot:
         index: of the slot in its model.
         handle: the process, while there is one.
         state: what it is doing.
+        lone_run_ns: what the last batch of a single request took in the worker; 0 before there was one.
         batch: number of the last batch sent to the process.
         requests: of the batch it holds.
         limit_ns: when it has taken too long for what it is doing; 0 while it owes nothing.
@@ -46,6 +47,7 @@ class Slot:
         "handle",
         "index",
         "limit_ns",
+        "lone_run_ns",
         "paused",
         "ready_ns",
         "requests",
@@ -61,6 +63,7 @@ class Slot:
         self.batch = 0
         self.requests: Sequence[Request] = ()
         self.limit_ns = 0
+        self.lone_run_ns = 0
         self.served = False
         self.ready_ns = 0
         self.failed_starts = 0

@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import os
 import signal
-import socket
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -19,6 +18,7 @@ from numpy.typing import NDArray
 from setpoint.core import ModelManifest, SetpointError, TensorSpec, error_of
 from setpoint.worker import messages
 from setpoint.worker.arena import Arena, layout
+from setpoint.worker.channel import Channel
 from setpoint.worker.request import CallRequest, StreamRequest, TensorRequest
 from setpoint.worker.tensors import get, put_batch
 
@@ -76,13 +76,10 @@ class WorkerHandle:
         with contextlib.ExitStack() as on_failure:
             self._requests, *answers = [_arena(spec.arena_limit_bytes, on_failure) for _ in range(3)]
             self.answers = (answers[0], answers[1])
-            self._channel, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+            self._channel, theirs = Channel.pair()
             on_failure.callback(self._channel.close)
             (manifest,) = self._put_bodies([spec.manifest.to_json()])
             with theirs:
-                for end in (self._channel, theirs):
-                    end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4 * messages.PACKET_LIMIT_BYTES)
-                self._channel.setblocking(False)
                 inherited = (theirs.fileno(), self._requests.descriptor, *(arena.descriptor for arena in self.answers))
                 self._process = _start(inherited, spec)
             on_failure.pop_all()
@@ -93,8 +90,16 @@ class WorkerHandle:
 
     # --- commands ------------------------------------------------------------------------------------------------
 
-    def run(self, batch: int, specs: Sequence[TensorSpec], requests: Sequence[TensorRequest]) -> bool:
+    def run(
+        self, batch: int, specs: Sequence[TensorSpec], requests: Sequence[TensorRequest], *, lone: bool = False
+    ) -> bool:
         """Send a batch of tensors; False when the process is gone: then nobody saw the batch, and ``on_exit`` follows.
+
+        Args:
+            batch: its number.
+            specs: of the inputs.
+            requests: at least one.
+            lone: there is nothing else to do now.
 
         Raises:
             RequestTooLarge: it does not fit the shared memory; nothing was sent.
@@ -102,10 +107,10 @@ class WorkerHandle:
         if self._exited:
             return False
         extents = put_batch(self._requests, specs, [request.inputs for request in requests])
-        return self._send(messages.RunTensors(batch, self._requests.size_bytes, extents))
+        return self._send(messages.RunTensors(batch, self._requests.size_bytes, extents, lone))
 
-    def call(self, batch: int, requests: Sequence[CallRequest]) -> bool:
-        """Send a batch of bodies for one endpoint; False as ``run`` says.
+    def call(self, batch: int, requests: Sequence[CallRequest], *, lone: bool = False) -> bool:
+        """Send a batch of bodies for one endpoint; False and ``lone`` as ``run`` says.
 
         Raises:
             RequestTooLarge: it does not fit the shared memory; nothing was sent.
@@ -115,7 +120,7 @@ class WorkerHandle:
         extents = self._put_bodies([request.body for request in requests])
         first = requests[0]
         size_bytes = self._requests.size_bytes
-        return self._send(messages.CallEndpoint(batch, size_bytes, first.endpoint, first.raw, extents))
+        return self._send(messages.CallEndpoint(batch, size_bytes, first.endpoint, first.raw, extents, lone))
 
     def stream(self, batch: int, request: StreamRequest) -> bool:
         """Send one body for a streaming endpoint; False as ``run`` says.
@@ -209,12 +214,16 @@ class WorkerHandle:
         """Handle one packet; False when there is none."""
         if self._exited:
             return False
-        try:
-            packet = self._channel.recv(messages.PACKET_LIMIT_BYTES)
-        except (BlockingIOError, InterruptedError):
-            return False
-        except ConnectionResetError:
-            packet = b""
+        packet = self._channel.receive_now()
+        return packet is not None and self._take(packet)
+
+    def await_report(self, patience_ns: int) -> None:
+        """Look for the worker's report for a moment, where it is known to come sooner than being woken takes."""
+        packet = self._channel.receive_soon(patience_ns)
+        if packet is not None:
+            self._take(packet)
+
+    def _take(self, packet: memoryview) -> bool:
         if not packet:
             self._gone("")
             return False

@@ -27,21 +27,26 @@ class TensorExtent(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
 
 class RunTensors(msgspec.Struct, frozen=True, array_like=True, tag="run", gc=False):
-    """Node → worker: run these inputs (in the signature's order)."""
+    """Node → worker: run these inputs (in the signature's order).
+
+    ``lone``: the node had nothing else to do, so a client that asks again at once is probably all there is.
+    """
 
     batch: int
     arena_bytes: int
     inputs: list[TensorExtent]
+    lone: bool = False
 
 
 class CallEndpoint(msgspec.Struct, frozen=True, array_like=True, tag="call", gc=False):
-    """Node → worker: call an endpoint with one body for each request."""
+    """Node → worker: call an endpoint with one body for each request; ``lone`` as in ``RunTensors``."""
 
     batch: int
     arena_bytes: int
     endpoint: str
     raw: bool
     bodies: list[Extent]
+    lone: bool = False
 
 
 class StreamEndpoint(msgspec.Struct, frozen=True, array_like=True, tag="stream", gc=False):

@@ -22,6 +22,7 @@ from setpoint.core import FREE, ModelError, ModelManifest, SetpointError, Signat
 from setpoint.engines import EngineOptions, Executable, load_executable
 from setpoint.worker import messages
 from setpoint.worker.arena import Arena, layout
+from setpoint.worker.channel import Channel
 from setpoint.worker.tensors import get, put
 
 if TYPE_CHECKING:
@@ -29,6 +30,10 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger("setpoint.worker")
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
+_BRISK_NS = 500_000
+"""A run this short is worth looking for the next batch instead of sleeping."""
+_PATIENCE_NS = 200_000
+"""How long to look: about what a client on the same machine needs to ask again."""
 _WARMUP_LENGTHS = (8, 1, 16, 32, 64, 224)
 """Lengths tried for free inner axes at warm-up; a model says no to those it cannot take."""
 
@@ -36,12 +41,13 @@ _WARMUP_LENGTHS = (8, 1, 16, 32, 64, 224)
 class Worker:
     """One loaded variant and its side of the transport."""
 
-    def __init__(self, channel: socket.socket, requests: Arena, answers: tuple[Arena, Arena]) -> None:
+    def __init__(self, channel: Channel, requests: Arena, answers: tuple[Arena, Arena]) -> None:
         self._channel = channel
         self._requests = requests
         self._answers = answers
         self._executable: Executable
         self._loaded = False
+        self._soon = False
         self._signature: Signature | None = None
 
     @property
@@ -52,17 +58,24 @@ class Worker:
     def serve(self) -> None:
         """Handle commands until the node closes its end, which is also how the node's death looks."""
         while True:
-            packet = self._channel.recv(messages.PACKET_LIMIT_BYTES)
+            packet = self._channel.receive_soon(_PATIENCE_NS) if self._soon else None
+            if packet is None:
+                packet = self._channel.receive()
             if not packet:
                 return
+            self._soon = False
             command = messages.decode_command(packet)
             match command:
                 case messages.RunTensors():
                     self._requests.follow(command.arena_bytes)
-                    self._send(self._run(command))
+                    ran = self._run(command)
+                    self._send(ran)
+                    self._soon = command.lone and ran.run_ns < _BRISK_NS
                 case messages.CallEndpoint():
                     self._requests.follow(command.arena_bytes)
-                    self._send(self._call(command))
+                    answered = self._call(command)
+                    self._send(answered)
+                    self._soon = command.lone and answered.run_ns < _BRISK_NS
                 case messages.StreamEndpoint():
                     self._requests.follow(command.arena_bytes)
                     self._send(self._stream(command))
@@ -83,7 +96,7 @@ class Worker:
                 _log.exception("the model could not be closed")
 
     def _send(self, report: messages.Report) -> None:
-        self._channel.sendall(messages.encode(report))
+        self._channel.send(messages.encode(report))
 
     def _load(self, command: messages.Load) -> bool:
         start_ns = time.monotonic_ns()
@@ -187,9 +200,8 @@ class Worker:
 
     def _cancelled(self, batch: int) -> bool:
         """While a stream runs, the only command that can come is its cancellation, or the end of the node."""
-        try:
-            packet = self._channel.recv(messages.PACKET_LIMIT_BYTES, socket.MSG_DONTWAIT)
-        except BlockingIOError:
+        packet = self._channel.receive_now()
+        if packet is None:
             return False
         if not packet:
             return True
@@ -250,7 +262,7 @@ def main(arguments: list[str]) -> int:
     for descriptor in descriptors:
         os.set_inheritable(descriptor, False)  # not for the programs that the model starts
     channel_fd, requests_fd, first_fd, second_fd = descriptors
-    channel = socket.socket(fileno=channel_fd)
+    channel = Channel(socket.socket(fileno=channel_fd))
     answers = (Arena(first_fd, limit_bytes), Arena(second_fd, limit_bytes))
     worker = Worker(channel, Arena(requests_fd, limit_bytes), answers)
     with contextlib.suppress(BrokenPipeError, ConnectionResetError):
