@@ -22,8 +22,8 @@ from setpoint.scheduling.policy import Policy, Pool
 from setpoint.scheduling.predictor import LanePredictions, Prediction, Predictor
 from setpoint.scheduling.schedulable import Schedulable
 from setpoint.scheduling.shares import FairShares
-from setpoint.scheduling.sustained import Sustained
 from setpoint.scheduling.terms import ObjectiveTerms
+from setpoint.scheduling.variant_plan import VariantPlan
 
 T = TypeVar("T", bound=Schedulable)
 _LOOK_AHEAD_BATCHES = 64
@@ -38,7 +38,7 @@ class ObjectivePolicy(Policy[T]):
         self.queue: DeadlineQueue[T] = DeadlineQueue()
         self._predictor = Predictor(terms)
         self._shares = FairShares(terms.weights)
-        self._sustained = Sustained(terms)
+        self._plan = VariantPlan(terms)
         self._bound_ns = terms.bound_ns
         self._margin_ns = terms.margin_ns
         self._limit_rows = terms.queue_limit_rows
@@ -129,7 +129,13 @@ class ObjectivePolicy(Policy[T]):
         while (lane := queue.first_lane()) is not None:
             laws = self._predictor.lane(lane.items[0].lane)
             best = laws.variants[0]
-            if lane.rows <= best.most_rows and lane.rows == queue.rows and not lane.mixed and lane.key is not ALONE:
+            if (
+                lane.rows <= best.most_rows
+                and lane.rows == queue.rows
+                and not lane.mixed
+                and lane.key is not ALONE
+                and self._plan.allows(0, empties=True)
+            ):
                 # Light load, in short: all that waits runs with the most accurate variant, if the first has time.
                 predicted_ns = int(best.ns(lane.rows))
                 if now_ns + predicted_ns + self._margin_ns <= lane.items[0].deadline_ns:
@@ -149,6 +155,7 @@ class ObjectivePolicy(Policy[T]):
     def _start(
         self, worker: int, variant: int, lane: Lane[T], laws: LanePredictions, count: int, rows: int
     ) -> Start[T]:
+        self._plan.served(variant, rows)
         requests = self.queue.take(lane, count, rows)
         self.requests = self.queue.requests
         if self._shares.several:
@@ -159,6 +166,7 @@ class ObjectivePolicy(Policy[T]):
         self, lane: Lane[T], laws: LanePredictions, budget_ns: int, pool: Pool, now_ns: int
     ) -> tuple[int, int, int] | None:
         """Variant, requests and rows of the next batch; None if its most urgent request must go for the rest."""
+        plan = self._plan
         queue_rows = self.queue.rows
         fastest_index = laws.fastest_index
         most_rows = 1 if lane.key is ALONE else laws.fastest.batch_rows if lane.mixed else self.terms.batch_limit_rows
@@ -167,13 +175,14 @@ class ObjectivePolicy(Policy[T]):
             if within < lane.items[0].rows and index != fastest_index:
                 continue
             count, rows = lane.count_within(min(within, most_rows, prediction.most_rows))
-            if rows == queue_rows or not self.terms.has_objective:
+            empties = rows == queue_rows
+            if (empties and plan.allows(index, empties=True)) or not self.terms.has_objective:
                 return index, count, rows
             feasible = self._rest_feasible(lane, count, int(prediction.wait_ns(rows)), pool, now_ns)
             if index == fastest_index:
                 full = rows >= min(self._batch_rows(lane, prediction), lane.rows)
                 return (index, count, rows) if full or feasible else None
-            if feasible and self._sustained.holds[index]:
+            if feasible and plan.allows(index, empties=empties):
                 return index, count, rows
         raise AssertionError("the fastest variant is one of the variants")
 
@@ -251,8 +260,8 @@ class ObjectivePolicy(Policy[T]):
     def tick(self, pool: Pool, now_ns: int) -> None:
         """Look at demand and targets anew."""
         if 0 <= self._ticked_ns < now_ns:
-            use = self._predictor.refresh(pool.workers, (now_ns - self._ticked_ns) / 1e9)
-            self._sustained.judge(use, now_ns)
+            use, rising = self._predictor.refresh(pool.workers, (now_ns - self._ticked_ns) / 1e9)
+            self._plan.judge(use, rising, now_ns)
             self._shares.forget_idle(now_ns)
         self._ticked_ns = now_ns
 

@@ -24,6 +24,7 @@ _TYPICAL_WEIGHT = 0.05
 """Of the latest batch in the average: about the last twenty count."""
 _CROWDED = 1.2
 """Demand over what the fastest variant can hold from which on waiting is reckoned with caution."""
+_RISING = 1.2
 _OBSERVE_EVERY_NS = 1_000_000
 _PRIOR_WEIGHT = 20
 """Batches that the profile's word counts for at the beginning."""
@@ -85,7 +86,7 @@ class Prediction:
         return self._typical * self._law.run_ns(rows) + self._outside.value
 
     def wait_ns(self, rows: int) -> float:
-        """How long those behind such a batch are expected to wait for it; why there are two answers stands in ``LanePredictions.aim``."""
+        """How long those behind such a batch are taken to wait for it; ``LanePredictions.aim`` says why two answers."""
         return self.ns(rows) if self.crowded else self.typical_ns(rows)
 
     def rows_within(self, budget_ns: float) -> int:
@@ -127,7 +128,7 @@ class Prediction:
             return
         sizes = [size for size in _SIZES if size < within]
         sizes.append(within)
-        rates = [size / self.ns(size) for size in sizes]
+        rates = [size / self.typical_ns(size) for size in sizes]
         enough = max(rates) * (1.0 - flat_tolerance)
         at = next(index for index, rate in enumerate(rates) if rate >= enough)
         self.batch_rows, self.rows_per_s = sizes[at], workers * 1e9 * rates[at]
@@ -181,6 +182,11 @@ class LanePredictions:
         spare_ns = bound_ns - max(each.ns(each.most_rows) for each in self.variants) - 2 * batch_ns
         self.sure_rows = fastest.batch_rows * int(max(0.0, spare_ns / batch_ns) if batch_ns > 0 else 0)
 
+    @property
+    def rising(self) -> bool:
+        """Far more is asked for in the last second than in the last ten: the demand may still be underestimated."""
+        return self._short > _RISING * self._long
+
     def measure_demand(self, elapsed_s: float) -> None:
         """Fold what arrived since the last time into averages over 1 s and 10 s; the higher one counts."""
         rate = self.arrived_rows / elapsed_s
@@ -228,21 +234,23 @@ class Predictor:
             self._outside.add(max(0, elapsed_ns - run_ns))
         prediction.learn(rows, run_ns)
 
-    def refresh(self, workers: int, elapsed_s: float) -> list[float]:
+    def refresh(self, workers: int, elapsed_s: float) -> tuple[list[float], bool]:
         """Look at demand and targets anew; called some times a second.
 
         Returns:
-            for each variant, the demand as a share of what it can hold: 1 is all of it.
+            for each variant, the demand as a share of what it can hold (1 is all of it); whether demand is rising fast.
         """
         terms = self._terms
         self._workers = max(1, workers)
         use = [0.0] * len(terms.variants)
+        rising = False
         for lane in self._lanes.values():
             lane.measure_demand(elapsed_s)
             if lane.demand_rows_per_s < 1e-3:
                 continue  # nobody asks: what it aimed for last is good enough until somebody does
+            rising |= lane.rising
             lane.aim(self._workers, self._within_ns, terms.flat_tolerance)
             for index, prediction in enumerate(lane.variants):
                 attainable = prediction.rows_per_s
                 use[index] += lane.demand_rows_per_s / attainable if attainable > 0 else inf
-        return use
+        return use, rising

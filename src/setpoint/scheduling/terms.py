@@ -34,7 +34,7 @@ class ObjectiveTerms(msgspec.Struct, frozen=True):
         queue_limit_rows: rows that may wait, whatever is predicted.
         weights: tenant to its weight where that is not 1.
         margin_ns: of every deadline, for what happens after the run and is not seen here: encoding, the network.
-        quantile: of observed run times that is predicted: higher has fewer late answers, and fewer answers under overload.
+        quantile: of run times that is predicted: a higher one has fewer late answers, and fewer answers under overload.
         flat_tolerance: a smaller batch is enough when it reaches the best attainable rate but for this share.
         leave_above: a variant is no longer held to be sustainable when the load is above this share of its capacity,
         return_below: and is again when it has been below this share of it
