@@ -37,7 +37,7 @@ class ObjectivePolicy(Policy[T]):
         self.terms = terms
         self.queue: DeadlineQueue[T] = DeadlineQueue()
         self._predictor = Predictor(terms)
-        self._shares = FairShares(terms.weights)
+        self._shares = FairShares(terms.weights, terms.bound_ns if terms.has_objective else 0)
         self._plan = VariantPlan(terms)
         self._bound_ns = terms.bound_ns
         self._margin_ns = terms.margin_ns

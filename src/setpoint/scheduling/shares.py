@@ -1,8 +1,8 @@
 """Fair shares: whose requests go first when several tenants want more than there is.
 
-Each tenant has a counter of the service it got, divided by its weight. The node's own counter is that of the tenant
-served last; one who comes back after a pause is lifted to it, so that nobody saves up a right to crowd out the others.
-A request of a tenant whose counter, with what it has waiting already, is ahead of the node's is moved back in the queue
+Each tenant has a counter of the service it got, divided by its weight. The node's own counter is the highest of those
+served; one who comes back after a pause is lifted to it, but for an allowance that lets him come in bursts, so that
+nobody saves up a right to crowd out the others. A request of a tenant whose counter, with what it has waiting already, is ahead of the node's is moved back in the queue
 by the time that the others need to draw level. Within its share a tenant is never moved back: then the queue is in the
 order of deadlines alone. (Start-time fair queueing, told as a delay of deadlines, so that one order serves both.)
 """
@@ -32,10 +32,16 @@ class _Account:
 class FairShares:
     """Counters of tenants. With a single tenant it does nothing, and costs nothing."""
 
-    __slots__ = ("_accounts", "_node_ns", "_only", "_weights", "_weights_sum", "several")
+    __slots__ = ("_accounts", "_allowance_ns", "_node_ns", "_only", "_weights", "_weights_sum", "several")
 
-    def __init__(self, weights: Mapping[str, float]) -> None:
+    def __init__(self, weights: Mapping[str, float], allowance_ns: int) -> None:
+        """Know nobody.
+
+        Args:
+            allowance_ns: service for a weight of 1 that a tenant may have ahead of its share at a time.
+        """
         self._weights = weights
+        self._allowance_ns = allowance_ns
         self._accounts: dict[str, _Account] = {}
         self._weights_sum = 0.0
         self._node_ns = 0.0
@@ -61,7 +67,7 @@ class FairShares:
         account = self._accounts.get(tenant)
         if account is None:
             account = self._accounts[tenant] = _Account(self._weights.get(tenant, 1.0))
-            account.counter_ns = self._node_ns
+            account.counter_ns = self._node_ns - self._allowance_ns
             self._weights_sum += account.weight
         return account
 
@@ -74,7 +80,7 @@ class FairShares:
         account = self._account(request.tenant)
         account.last_ns = now_ns
         if not account.waiting_rows:
-            account.counter_ns = max(account.counter_ns, self._node_ns)
+            account.counter_ns = max(account.counter_ns, self._node_ns - self._allowance_ns)
         ahead_ns = account.counter_ns + account.waiting_rows * row_ns / account.weight - self._node_ns
         return int(max(0.0, ahead_ns) * (self._weights_sum - account.weight))
 
