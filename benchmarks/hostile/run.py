@@ -1,4 +1,4 @@
-"""100,000 malformed and hostile requests on one node, with good ones among them: what it answers, and what it keeps.
+"""100,000 malformed and hostile requests on one node, good ones between them: what it answers, and what it keeps.
 
     python benchmarks/hostile/run.py [--requests 100000] [--seed 1] [--attackers 16]
 
@@ -52,7 +52,7 @@ def attack(node: RunningNode, iris: Iris, requests: int, seed: int, attackers: i
     resident: list[int] = []
     workers = node.workers()
     begun_s = time.monotonic()
-    print(f"{'requests':>9} {'good':>7} {'wrong':>6} {'5xx':>5} {'node MiB':>9} {'all MiB':>8}")
+    print(f"{'hostile':>9} {'good':>7} {'wrong':>6} {'5xx':>5} {'node MiB':>9} {'all MiB':>8}")
     for number in range(ROUNDS):
         small = number >= ROUNDS // 2
         if number == ROUNDS // 2:
@@ -64,12 +64,12 @@ def attack(node: RunningNode, iris: Iris, requests: int, seed: int, attackers: i
         resident.append(int(node.metric("setpoint_resident_bytes", process="node")))
         everything = node.metric("setpoint_resident_bytes")
         print(
-            f"{total.requests:>9} {total.good:>7} {total.wrong.total():>6} {server_errors(total):>5} "
+            f"{total.hostile:>9} {total.good:>7} {total.wrong.total():>6} {server_errors(total):>5} "
             f"{resident[-1] / MIB:>9.1f} {everything / MIB:>8.1f}",
             flush=True,
         )
     seconds = time.monotonic() - begun_s
-    print(f"\n{total.requests} requests in {seconds:.0f} s, {len(total.sent)} kinds")
+    print(f"\n{total.hostile} hostile and {total.good} good requests in {seconds:.0f} s; {len(total.sent)} kinds")
     table("kind", total.sent)
     table("status", total.statuses)
     table("outcome at the models", Counter(node.outcomes()))

@@ -143,6 +143,14 @@ def test_a_large_answer_arrives_whole(node: RunningNode) -> None:
     assert len(answer.json) == 16_000_000
 
 
+@pytest.mark.parametrize("path", ["double", "size"])
+def test_compressed_bodies_are_refused_and_not_taken_as_they_are(node: RunningNode, path: str) -> None:
+    answer = node.ask("POST", f"/models/model/{path}", b"\x1f\x8b\x08", headers={"content-encoding": "gzip"})
+    assert answer.status == 415
+    assert "'gzip' is not supported" in answer.error
+    assert node.ask("POST", "/models/model/size", b"abc", headers={"content-encoding": "identity"}).json == 3
+
+
 # --- too much --------------------------------------------------------------------------------------------------------
 
 

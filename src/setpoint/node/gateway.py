@@ -109,7 +109,9 @@ class Gateway:
         self._refuse_while_draining()
         raw = endpoint.body == "bytes" and not _is_json(exchange)
         rows = 1
-        if not raw:
+        if raw:
+            _check_encoding(exchange)
+        else:
             _check_json(exchange)
             if endpoint.batch_rows:
                 rows = count_rows(endpoint, exchange.body)
@@ -136,8 +138,15 @@ def _check_json(exchange: Exchange) -> None:
     content_type = headers.get(b"content-type", _JSON)
     if content_type != _JSON and content_type.split(b";", 1)[0].strip().lower() in _NOT_JSON:
         raise UnsupportedMedia(f"expected application/json, got {content_type.decode('latin-1')[:80]}")
-    if headers.get(b"content-encoding", b"identity").strip().lower() != b"identity":
-        encoding = headers[b"content-encoding"].decode("latin-1")[:40]
-        raise UnsupportedMedia(f"content-encoding {encoding!r} is not supported; send the body plain")
+    _check_encoding(exchange)
     if b"inference-header-content-length" in headers:
         raise UnsupportedMedia("binary tensor data is not supported; send tensors as JSON")
+
+
+def _check_encoding(exchange: Exchange) -> None:
+    """Refuse compressed bodies: nobody would unpack them, and an endpoint that takes bytes would not notice."""
+    encoding = exchange.headers.get(b"content-encoding")
+    if encoding is not None and encoding.strip().lower() != b"identity":
+        raise UnsupportedMedia(
+            f"content-encoding {encoding.decode('latin-1')[:40]!r} is not supported; send the body plain"
+        )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import ml_dtypes
@@ -13,6 +13,7 @@ from hypothesis.extra import numpy as npst
 from numpy.typing import NDArray
 
 from setpoint.core import DATATYPES, FREE, Signature, TensorSpec
+from setpoint.wire import BatchOutputs, InferRequest, NativeTensorCodec, V2Codec
 
 JSON_DATATYPES = [name for name, datatype in DATATYPES.items() if datatype.json_number]
 
@@ -136,6 +137,11 @@ def same(left: NDArray[Any], right: NDArray[Any]) -> bool:
             and not np.any((np.signbit(wide) != np.signbit(other)) & ~np.isnan(wide))
         )
     return bool(np.array_equal(left, right))
+
+
+def write(codec: V2Codec | NativeTensorCodec, request: InferRequest, outputs: Sequence[NDArray[Any]]) -> bytes:
+    """The response to a request that ran alone."""
+    return codec.encode(request, BatchOutputs(outputs, together=False), 0, request.rows)
 
 
 def dumps(value: Any) -> bytes:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
-from strategies import dumps, models, plain, read, same
+from strategies import dumps, models, plain, read, same, write
 
 from setpoint.core import FREE, InvalidRequest, Signature, TensorSpec
 from setpoint.wire import V2Codec
@@ -64,7 +64,7 @@ def test_any_output_is_written_as_declared(
     inputs = tensors_of(signature, arrays)
     wanted = {} if chosen is None else {"outputs": [{"name": name} for name in chosen]}
     request = codec.decode(infer(*inputs, id=request_id, **wanted))
-    response = json.loads(codec.encode(request, arrays))
+    response = json.loads(write(codec, request, arrays))
     assert response["model_name"] == 'a "model"'
     assert response["model_version"] == "7"
     assert response.get("id", "") == request_id
@@ -82,7 +82,7 @@ def test_what_was_written_can_be_read_again(model: tuple[Signature, list[NDArray
     signature, arrays = model
     codec = V2Codec(signature, "m", "1")
     inputs = tensors_of(signature, arrays)
-    written = json.loads(codec.encode(codec.decode(infer(*inputs)), arrays))
+    written = json.loads(write(codec, codec.decode(infer(*inputs)), arrays))
     assert all(map(same, codec.decode(infer(*written["outputs"])).arrays, arrays))
 
 
@@ -90,12 +90,12 @@ def test_outputs_from_shared_memory_are_written_whatever_their_strides() -> None
     codec = V2Codec(Signature((), (TensorSpec("y", "FP32", (2, 3)),), False), "m", "1")
     request = codec.decode(infer())
     array = np.arange(12, dtype=np.float32).reshape(3, 4)[:, ::2].T
-    assert json.loads(codec.encode(request, [array]))["outputs"][0]["data"] == array.reshape(-1).tolist()
+    assert json.loads(write(codec, request, [array]))["outputs"][0]["data"] == array.reshape(-1).tolist()
 
 
 def test_infinities_are_written_as_null() -> None:
     codec = V2Codec(Signature((), (TensorSpec("y", "FP64", (3,)),), False), "m", "1")
-    written = codec.encode(codec.decode(infer()), [np.array([np.inf, -np.inf, np.nan])])
+    written = write(codec, codec.decode(infer()), [np.array([np.inf, -np.inf, np.nan])])
     assert json.loads(written)["outputs"][0]["data"] == [None] * 3
 
 
