@@ -1,4 +1,7 @@
-"""Several runs of one target: a list of rates, or the search for the largest that is held."""
+"""Several runs of one target: a list of rates, or the search for the largest that is held.
+
+Each run is judged by itself, with a chance of 1 % of being wrong; a search makes some ten of them.
+"""
 
 from __future__ import annotations
 

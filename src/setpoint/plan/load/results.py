@@ -188,7 +188,8 @@ class Tally:
             return None
         return (
             f"the generator's own p99 lag was {lag_ns / 1e6:.3g} ms, beyond {LAG_LIMIT_SHARE:.0%} of the deadline"
-            f" ({limit_ns / 1e6:.3g} ms): this machine cannot send at that rate and keep time"
+            f" ({limit_ns / 1e6:.3g} ms): send less, or give it cores of its own (taskset), a higher priority"
+            " (nice -n -10) or another machine"
         )
 
     def totals(self, target: float) -> tuple[int, int, int, int, Verdict]:

@@ -63,3 +63,17 @@ def test_the_queries_that_are_said_to_be_missing_prove_it(queries: int, data: st
 def test_verdicts(queries: int, misses: int, state: State, more: int | None) -> None:
     verdict = judge(queries, misses, 0.99)
     assert (verdict.state, verdict.more_queries) == (state, more)
+
+
+@given(queries=st.integers(1, 400), misses=st.integers(0, 60), target=st.sampled_from([0.9, 0.95, 0.99]))
+def test_refuted_means_that_so_many_misses_would_hardly_be_seen_if_it_held(
+    queries: int, misses: int, target: float
+) -> None:
+    misses = min(misses, queries)
+    chance = 1 - target
+    as_many = math.fsum(
+        math.comb(queries, count) * chance**count * target ** (queries - count) for count in range(misses, queries + 1)
+    )
+    verdict = judge(queries, misses, target)
+    if abs(as_many - 0.01) > 1e-9:
+        assert (verdict.state is State.REFUTED) == (as_many <= 0.01)
