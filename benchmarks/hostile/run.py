@@ -53,6 +53,7 @@ def attack(node: RunningNode, iris: Iris, requests: int, seed: int, attackers: i
     workers = node.workers()
     begun_s = time.monotonic()
     print(f"{'hostile':>9} {'good':>7} {'wrong':>6} {'5xx':>5} {'node MiB':>9} {'all MiB':>8}")
+    print(f"{0:>9} {0:>7} {0:>6} {0:>5} {resident_mib(node, process='node'):>9.1f} {resident_mib(node):>8.1f}")
     for number in range(ROUNDS):
         small = number >= ROUNDS // 2
         if number == ROUNDS // 2:
@@ -62,10 +63,9 @@ def attack(node: RunningNode, iris: Iris, requests: int, seed: int, attackers: i
         )
         total.add(tally)
         resident.append(int(node.metric("setpoint_resident_bytes", process="node")))
-        everything = node.metric("setpoint_resident_bytes")
         print(
             f"{total.hostile:>9} {total.good:>7} {total.wrong.total():>6} {server_errors(total):>5} "
-            f"{resident[-1] / MIB:>9.1f} {everything / MIB:>8.1f}",
+            f"{resident[-1] / MIB:>9.1f} {resident_mib(node):>8.1f}",
             flush=True,
         )
     seconds = time.monotonic() - begun_s
@@ -79,6 +79,10 @@ def attack(node: RunningNode, iris: Iris, requests: int, seed: int, attackers: i
     for failure in failures:
         print(f"FAILED: {failure}")
     return 1 if failures else 0
+
+
+def resident_mib(node: RunningNode, **labels: str) -> float:
+    return node.metric("setpoint_resident_bytes", **labels) / MIB
 
 
 def server_errors(tally: Tally) -> int:
