@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from setpoint.core import InternalError, SetpointError
 from setpoint.observe import ModelMetrics
@@ -26,58 +26,77 @@ class Ledger:
     def outputs(self, request: TensorRequest, outputs: BatchOutputs, start: int, end: int, run_ns: int) -> None:
         """Answer with rows ``start`` to ``end`` of a batch's outputs."""
         if request.gone:
-            self.cancelled()
+            self.cancelled(request)
             return
         try:
             request.answer(outputs, start, end)
         except Exception as error:
             self._not_written(request, error)
         else:
-            self.answered(request, run_ns)
+            self._answered(request, run_ns)
 
     def json(self, request: CallRequest, json: bytes, run_ns: int) -> None:
         """Answer with JSON."""
         if request.gone:
-            self.cancelled()
+            self.cancelled(request)
             return
         try:
             request.answer(json)
         except Exception as error:
             self._not_written(request, error)
         else:
-            self.answered(request, run_ns)
+            self._answered(request, run_ns)
 
     def stream_end(self, request: StreamRequest, run_ns: int) -> None:
         """Every event was sent."""
         if request.gone:
-            self.cancelled()
-        else:
+            self.cancelled(request)
+            return
+        try:
             request.end()
-            self.answered(request, run_ns)
+        except Exception as error:
+            self._not_written(request, error)
+        else:
+            self._answered(request, run_ns)
 
-    def answered(self, request: Request, run_ns: int) -> None:
-        """Write down an answer that was given."""
+    def fail(self, request: Request, error: SetpointError) -> None:
+        """End a request with an error; nothing where it has ended already."""
+        if request.gone:
+            self.cancelled(request)
+            return
+        if request.ended:
+            return
+        request.ended = True
+        self._metrics.outcomes[error.kind] += 1
+        try:
+            request.fail(error)
+        except Exception as bug:
+            # Whoever is failed together with this one must still hear of it.
+            self._on_bug(bug)
+
+    def fail_for_bug(self, requests: Iterable[Request], bug: Exception) -> None:
+        """End those requests that a bug of ours left without an end: nobody may wait for ever."""
+        error = InternalError(f"a bug in Setpoint, logged under {self._on_bug(bug)}")
+        for request in requests:
+            self.fail(request, error)
+
+    def cancelled(self, request: Request) -> None:
+        """Write down a request whose client left before its answer."""
+        if not request.ended:
+            request.ended = True
+            self._metrics.outcomes["cancelled"] += 1
+
+    def _answered(self, request: Request, run_ns: int) -> None:
+        request.ended = True
         metrics = self._metrics
         metrics.outcomes["ok"] += 1
         metrics.queue_ns.add(request.started_ns - request.arrived_ns)
         metrics.run_ns.add(run_ns)
         metrics.total_ns.add(self._now_ns() - request.arrived_ns)
 
-    def fail(self, request: Request, error: SetpointError) -> None:
-        """End a request with an error."""
-        if request.gone:
-            self.cancelled()
-            return
-        self._metrics.outcomes[error.kind] += 1
-        request.fail(error)
-
-    def cancelled(self) -> None:
-        """Write down a request whose client left before its answer."""
-        self._metrics.outcomes["cancelled"] += 1
-
     def _not_written(self, request: Request, error: Exception) -> None:
         # The boundary to the wire: one answer that cannot be written must not take the batch's others with it.
         if isinstance(error, SetpointError):
             self.fail(request, error)
         else:
-            self.fail(request, InternalError(f"a bug in Setpoint, logged under {self._on_bug(error)}"))
+            self.fail_for_bug([request], error)

@@ -171,7 +171,7 @@ class ModelService:
         """The client has left: take its request out of the queue, or forget about its answer."""
         request.gone = True
         if self._queue.remove(request):
-            self._ledger.cancelled()
+            self._ledger.cancelled(request)
         elif isinstance(request, StreamRequest):
             slot = self._slot_with(request)
             if slot is not None and slot.handle is not None:
@@ -256,6 +256,9 @@ class ModelService:
         except SetpointError as error:
             self._not_together(batch, error)
             return
+        except Exception as bug:
+            self._ledger.fail_for_bug(batch, bug)
+            return
         if not sent:
             # Nobody saw it, so nobody's retry is spent; the end of that worker is told next.
             slot.state = State.DOWN
@@ -280,7 +283,7 @@ class ModelService:
             return
         for request in reversed(batch):
             if request.gone:
-                self._ledger.cancelled()
+                self._ledger.cancelled(request)
             else:
                 self._again_alone(request)
 
@@ -299,12 +302,13 @@ class ModelService:
         """A worker is gone: its requests run once more, each alone, since one of them may be what ended it."""
         for request in reversed(requests):
             if request.gone:
-                self._ledger.cancelled()
+                self._ledger.cancelled(request)
             elif request.attempts < 2 and request.retryable and self._now_ns() < request.deadline_ns:
                 self._again_alone(request)
             else:
                 tried = "once" if request.attempts == 1 else f"{request.attempts} times"
                 self._ledger.fail(request, WorkerLost(f"the worker {reason}; the request was tried {tried}"))
+        self._dispatch_soon()  # another worker may be idle
 
     def no_hope(self, reason: str) -> None:
         """Refuse what waits."""
@@ -313,15 +317,19 @@ class ModelService:
 
     def worker_said(self, slot: Slot, worker: WorkerHandle, report: Report) -> None:
         """A worker reported on its batch."""
-        match report:
-            case Ran():
-                self._ran(slot, worker, report)
-            case Answered():
-                self._answered(slot, worker, report)
-            case StreamChunk():
-                self._streamed(slot, report)
-            case StreamEnd():
-                self._stream_ended(slot, report)
+        held = slot.requests
+        try:
+            match report:
+                case Ran():
+                    self._ran(slot, worker, report)
+                case Answered():
+                    self._answered(slot, worker, report)
+                case StreamChunk():
+                    self._streamed(slot, report)
+                case StreamEnd():
+                    self._stream_ended(slot, report)
+        except Exception as bug:
+            self._ledger.fail_for_bug([request for request in held if not request.waiting], bug)
 
     def _ran(self, slot: Slot, worker: WorkerHandle, report: Ran) -> None:
         batch = cast("Sequence[TensorRequest]", slot.release())
@@ -368,7 +376,7 @@ class ModelService:
         if report.last:
             event = b"".join(slot.streamed)
             slot.streamed.clear()
-            if not request.gone:
+            if not request.gone and not request.ended:
                 request.begun = True
                 request.event(event)
                 if request.congested and not slot.paused and slot.handle is not None:

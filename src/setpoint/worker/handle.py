@@ -229,7 +229,7 @@ class WorkerHandle:
             return False
         try:
             report = messages.decode_report(packet)
-        except msgspec.MsgspecError:
+        except (msgspec.MsgspecError, UnicodeDecodeError):
             # Something in the process writes where only we write: nothing it says can be trusted any more.
             self.kill()
             return False

@@ -23,6 +23,7 @@ class Request:
         arrived_ns, started_ns, deadline_ns: on the node's clock; ``started_ns`` is when a worker was given it.
         alone: must not share a batch, since a batch with it failed.
         gone: the client has left; what is computed for it goes nowhere.
+        ended: it had its answer or error, or its client left; the ledger's.
         attempts: workers that have held it.
         sequence, waiting: the queue's.
     """
@@ -32,6 +33,7 @@ class Request:
         "arrived_ns",
         "attempts",
         "deadline_ns",
+        "ended",
         "endpoint",
         "gone",
         "lane",
@@ -47,6 +49,7 @@ class Request:
         self.lane = lane
         self.alone = False
         self.gone = False
+        self.ended = False
         self.attempts = 0
         self.sequence = 0
         self.waiting = False
