@@ -85,15 +85,16 @@ class ObjectivePolicy(Policy[T]):
         own_lane = queue.lanes.get(lane_of(request))
         before = own_lane.rows_before(order_ns) if own_lane is not None else 0
         batches, beside = divmod(before, self._batch_rows(own_lane, fastest) if own_lane is not None else 1)
+        others_ns = 0.0
         if len(queue.lanes) > (own_lane is not None):
             for other in queue.lanes.values():
                 if other is not own_lane and (rows := other.rows_before(order_ns)):
                     aim = self._predictor.lane(other.items[0].lane).fastest
                     size = self._batch_rows(other, aim)
-                    # Batches of other lanes, in units of this one's.
-                    batches += ceil(rows / size * aim.ns(size) / fastest.ns(fastest.batch_rows))
+                    others_ns += ceil(rows / size) * aim.wait_ns(size)
         begin_ns = pool.start_ns(batches, fastest.wait_ns(fastest.batch_rows), now_ns)
-        return begin_ns - now_ns + fastest.ns(beside + request.rows if not batches else fastest.batch_rows)
+        begin_ns += others_ns / max(1, pool.workers)
+        return begin_ns - now_ns + fastest.ns(fastest.batch_rows if batches else beside + request.rows)
 
     def put_back(self, request: T, pool: Pool, now_ns: int) -> None:
         """Wait again."""

@@ -2,9 +2,10 @@
 
 Each tenant has a counter of the service it got, divided by its weight. The node's own counter is the highest of those
 served; one who comes back after a pause is lifted to it, but for an allowance that lets him come in bursts, so that
-nobody saves up a right to crowd out the others. A request of a tenant whose counter, with what it has waiting already, is ahead of the node's is moved back in the queue
-by the time that the others need to draw level. Within its share a tenant is never moved back: then the queue is in the
-order of deadlines alone. (Start-time fair queueing, told as a delay of deadlines, so that one order serves both.)
+nobody saves up a right to crowd out the others. A request of a tenant whose counter, with what it has waiting already,
+is ahead of the node's is moved back in the queue by the time that the others need to draw level. Within its share a
+tenant is never moved back: then the queue is in the order of deadlines alone. (Start-time fair queueing, told as a
+delay of deadlines, so that one order serves both.)
 """
 
 from __future__ import annotations

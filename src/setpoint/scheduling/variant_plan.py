@@ -16,8 +16,8 @@ class VariantPlan:
     A variant is *sustainable* while it could hold the load alone: left at once when it cannot, returned to only after
     the load has been clearly lower for a while. A batch may use a sustainable variant, or any that empties the queue.
 
-    Where only the fastest is left to hold the load, that would leave capacity unused which a more accurate one could
-    turn into better answers. Then there is a *mixture*: the shares of answers with the highest mean accuracy that all
+    Where only the fastest is left as sustainable, that would leave capacity unused which a more accurate one could turn
+    into better answers. Then there is a *mixture*: the shares of answers with the highest mean accuracy that all
     workers can hold together. Each variant earns its share of every row served and pays for the rows it serves itself;
     it may run while it has credit. What has no share in the mixture does not run at all, not even to empty the queue:
     that is capacity which the mixture has spent already.
@@ -49,9 +49,9 @@ class VariantPlan:
                 self._low_since_ns[index] = now_ns
             elif now_ns - self._low_since_ns[index] >= terms.return_after_ns:
                 self.sustainable[index] = True
-        within = [share <= terms.leave_above for share in use]
         fastest = min(range(len(use)), key=use.__getitem__)
-        if len(use) > 1 and within[fastest] and sum(within) == 1 and not rising:
+        others = any(holds for index, holds in enumerate(self.sustainable) if index != fastest)
+        if not others and use[fastest] <= terms.leave_above and not rising:
             if self.shares is None:
                 self._credit_rows = [0.0] * len(use)
             self.shares = best_shares(use, self._accuracies, terms.leave_above)
