@@ -20,6 +20,7 @@ VERBS = {
     "pack": "Make a model file into a bundle in the registry.",
     "serve": "Serve models over HTTP.",
     "load": "Send a server traffic and say what it holds.",
+    "simulate": "Say whether an objective would be held, in simulated time.",
     "models": "List the models in the registry.",
     "inspect": "Show what a bundle takes, gives, holds and comes from.",
     "alias": "Point an alias at a version.",
