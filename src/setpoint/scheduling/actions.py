@@ -58,7 +58,7 @@ class Start(msgspec.Struct, Generic[T], frozen=True):
         variant: index into the variants that the scheduler was given.
         requests: at least one, all of one lane, most urgent first.
         rows: the sum over them.
-        predicted_ns: from now to the last answer, at the predictor's quantile; 0 where it predicts nothing.
+        predicted_ns: after which its worker is expected to be free again; 0 where nothing is predicted.
     """
 
     worker: int

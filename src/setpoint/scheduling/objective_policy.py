@@ -130,17 +130,16 @@ class ObjectivePolicy(Policy[T]):
         while (lane := queue.first_lane()) is not None:
             laws = self._predictor.lane(lane.items[0].lane)
             best = laws.variants[0]
+            # Light load, in short: all that waits runs with the most accurate variant, if the first request has time.
             if (
                 lane.rows <= best.most_rows
                 and lane.rows == queue.rows
                 and not lane.mixed
                 and lane.key is not ALONE
                 and self._plan.allows(0, empties=True)
+                and now_ns + best.ns(lane.rows) + self._margin_ns <= lane.items[0].deadline_ns
             ):
-                # Light load, in short: all that waits runs with the most accurate variant, if the first has time.
-                predicted_ns = int(best.ns(lane.rows))
-                if now_ns + predicted_ns + self._margin_ns <= lane.items[0].deadline_ns:
-                    return self._start(worker, 0, lane, laws, len(lane.items), lane.rows)
+                return self._start(worker, 0, lane, laws, len(lane.items), lane.rows)
             tightest = self._tightest(lane, self._batch_rows(lane, laws.fastest))
             limiting = lane.items[tightest]
             budget_ns = limiting.deadline_ns - self._margin_ns - now_ns
@@ -179,12 +178,15 @@ class ObjectivePolicy(Policy[T]):
             empties = rows == queue_rows
             if (empties and plan.allows(index, empties=True)) or not self.terms.has_objective:
                 return index, count, rows
-            feasible = self._rest_feasible(lane, count, int(prediction.wait_ns(rows)), pool, now_ns)
-            if index == fastest_index:
-                full = rows >= min(self._batch_rows(lane, prediction), lane.rows)
-                return (index, count, rows) if full or feasible else None
-            if feasible and plan.allows(index, empties=empties):
+            if index != fastest_index:
+                if not plan.allows(index, empties=empties):
+                    continue
+            elif rows >= min(self._batch_rows(lane, prediction), lane.rows):
                 return index, count, rows
+            if self._rest_feasible(lane, count, int(prediction.wait_ns(rows)), pool, now_ns):
+                return index, count, rows
+            if index == fastest_index:
+                return None
         raise AssertionError("the fastest variant is one of the variants")
 
     def _rest_feasible(self, lane: Lane[T], count: int, batch_ns: int, pool: Pool, now_ns: int) -> bool:
@@ -229,10 +231,9 @@ class ObjectivePolicy(Policy[T]):
         self.requests = self.queue.requests
         if self._shares.several:
             self._shares.left(request)
-        if request.deadline_ns <= now_ns:
-            reason = Reason.EXPIRED if pool.workers else Reason.NO_WORKER
-        else:
-            reason = Reason.SHED
+        reason = Reason.EXPIRED if request.deadline_ns < now_ns else Reason.SHED
+        if not pool.workers:
+            reason = Reason.NO_WORKER
         refused.append(self._refuse(request, reason, laws, laws.fastest.ns(request.rows) / 1e6, pool, now_ns))
 
     def settle(self, pool: Pool, now_ns: int, refused: list[Refuse[T]]) -> int:
@@ -247,10 +248,10 @@ class ObjectivePolicy(Policy[T]):
                 first = lane.items[0]
                 run_ns = laws.fastest.ns(first.rows) if foresee else 0.0
                 latest_ns = int(first.deadline_ns - self._margin_ns - run_ns)
-                if latest_ns > free_ns:
+                if latest_ns >= free_ns:
                     break
                 self._give_up(lane, 0, laws, pool, now_ns, refused)
-        return 0 if pool.busy_until_ns or not queue.requests else latest_ns
+        return 0 if pool.busy_until_ns or not queue.requests else latest_ns + 1
 
     # --- what is learned -----------------------------------------------------------------------------------------
 
