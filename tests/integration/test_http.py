@@ -38,6 +38,7 @@ class Model(sp.Model):
         return text * times
 """
 LIMITS = {
+    "json_limit_bytes": 1 << 20,
     "header_timeout_s": 0.6,
     "body_timeout_s": 1.0,
     "idle_timeout_s": 1.5,
@@ -160,6 +161,15 @@ def test_a_client_reads_why_its_upload_was_refused(node: RunningNode) -> None:
         answer = node.ask("POST", "/models/model/size", bytes(int(size)))
         assert answer.status == 413
         assert "--max-body" in answer.error
+
+
+def test_a_large_json_body_is_refused_where_the_same_bytes_raw_are_taken(node: RunningNode) -> None:
+    body = b'{"content":"' + b"A" * int(LIMITS["json_limit_bytes"]) + b'"}'
+    refused = node.ask("POST", "/models/model/size", body, headers={"content-type": "application/json"})
+    assert refused.status == 413
+    assert "--max-json" in refused.error
+    raw = node.ask("POST", "/models/model/size", body, headers={"content-type": "application/octet-stream"})
+    assert raw.json == len(body)
 
 
 def test_a_chunked_upload_without_end_is_refused(node: RunningNode) -> None:

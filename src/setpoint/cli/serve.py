@@ -57,6 +57,13 @@ class ObjectiveText(click.ParamType[Objective]):
     help=f"Largest request body.  [default: {format_bytes(_DEFAULTS.body_limit_bytes).replace(' ', '')}]",
 )
 @click.option(
+    "--max-json",
+    type=ByteSize(),
+    default=_DEFAULTS.json_limit_bytes,
+    show_default=format_bytes(_DEFAULTS.json_limit_bytes).replace(" ", ""),
+    help="Largest JSON body.",
+)
+@click.option(
     "--queue-limit",
     type=click.IntRange(1),
     default=_DEFAULTS.queue_limit_rows,
@@ -94,6 +101,7 @@ def command(
     threads: int | None,
     objective: Objective | None,
     max_body: int,
+    max_json: int,
     queue_limit: int,
     request_timeout: float,
     run_timeout: float,
@@ -122,6 +130,7 @@ def command(
     ]
     limits = Limits(
         body_limit_bytes=max_body,
+        json_limit_bytes=max_json,
         queue_limit_rows=queue_limit,
         request_timeout_s=request_timeout,
         run_timeout_s=run_timeout,

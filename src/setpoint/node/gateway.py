@@ -8,7 +8,7 @@ from functools import partial
 import msgspec
 
 from setpoint import __version__
-from setpoint.core import Endpoint, InvalidRequest, UnsupportedMedia
+from setpoint.core import Endpoint, InvalidRequest, Limits, RequestTooLarge, UnsupportedMedia
 from setpoint.node.http import Exchange
 from setpoint.node.requests import HttpCallRequest, HttpStreamRequest, HttpTensorRequest
 from setpoint.node.router import Router
@@ -31,9 +31,14 @@ class Gateway:
     """All routes of a node."""
 
     def __init__(
-        self, services: tuple[ModelService, ...], refuse_while_draining: Callable[[], None], ready: Callable[[], bool]
+        self,
+        services: tuple[ModelService, ...],
+        limits: Limits,
+        refuse_while_draining: Callable[[], None],
+        ready: Callable[[], bool],
     ) -> None:
         self._services = services
+        self._json_limit_bytes = limits.json_limit_bytes
         self._refuse_while_draining = refuse_while_draining
         self._ready = ready
         self.router = Router()
@@ -88,8 +93,10 @@ class Gateway:
         self, service: ModelService, endpoint: Endpoint, codec: V2Codec | NativeTensorCodec, exchange: Exchange
     ) -> None:
         self._refuse_while_draining()
-        _check_json(exchange)
-        service.submit(HttpTensorRequest(exchange, endpoint.name, codec.decode(exchange.body), codec, service))
+        self._check_json(exchange)
+        decoded = codec.decode(exchange.body)
+        exchange.body = b""  # it was read; arrays wait in the queue, and not their text beside them
+        service.submit(HttpTensorRequest(exchange, endpoint.name, decoded, codec, service))
 
     def _not_tensors(self, service: ModelService, exchange: Exchange) -> None:
         routes = ", ".join(f"/models/{service.name}/{endpoint.name}" for endpoint in service.manifest.endpoints)
@@ -112,7 +119,7 @@ class Gateway:
         if raw:
             _check_encoding(exchange)
         else:
-            _check_json(exchange)
+            self._check_json(exchange)
             if endpoint.batch_rows:
                 rows = count_rows(endpoint, exchange.body)
             else:
@@ -121,6 +128,14 @@ class Gateway:
             service.submit(HttpStreamRequest(exchange, endpoint.name, raw, service))
         else:
             service.submit(HttpCallRequest(exchange, endpoint.name, rows, raw, service))
+
+    def _check_json(self, exchange: Exchange) -> None:
+        if len(exchange.body) > self._json_limit_bytes:
+            raise RequestTooLarge(
+                f"the JSON body has {len(exchange.body)} bytes, more than the limit of {self._json_limit_bytes} "
+                "(--max-json); send fewer rows a request"
+            )
+        _check_json(exchange)
 
 
 def _is_json(exchange: Exchange) -> bool:

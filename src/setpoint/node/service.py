@@ -7,7 +7,7 @@ loop's thread.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Sequence
 from typing import cast
 
 from setpoint.core import (
@@ -17,21 +17,19 @@ from setpoint.core import (
     Limits,
     ModelError,
     NotReady,
-    QueueFull,
     SetpointError,
     WorkerLost,
     error_of,
 )
 from setpoint.machine import read_machine
+from setpoint.node.backlog import Backlog
 from setpoint.node.config import ModelConfig
 from setpoint.node.crew import NS, Crew, Launch
 from setpoint.node.ledger import Ledger
 from setpoint.node.slot import Slot, State
 from setpoint.observe import ModelMetrics
-from setpoint.scheduling import BatchQueue, BatchSizer
 from setpoint.wire import BatchOutputs
 from setpoint.worker import (
-    CALL_LIMIT_REQUESTS,
     Answered,
     CallRequest,
     Ran,
@@ -83,16 +81,12 @@ class ModelService:
         self._now_ns = clock.now_ns
         self._ledger = Ledger(self.metrics, clock.now_ns, on_bug)
         self._crew = Crew(config, limits, clock, self.metrics, self, launch)
-        self._queue: BatchQueue[Request] = BatchQueue(limits.queue_limit_rows)
-        self._sizers = {
-            endpoint.name: BatchSizer(min(max(1, endpoint.batch_rows), CALL_LIMIT_REQUESTS))
-            for endpoint in self.manifest.endpoints
-        }
+        self._backlog = Backlog(config.bundle.name, self.manifest.endpoints, limits, config.workers)
+        self._queue = self._backlog.queue
         self._loop: asyncio.AbstractEventLoop
         self._looks = read_machine().cores > 1  # with one core, looking would keep the worker from running
         self._dispatch_due = False
         self._closing = False
-        self._rows_per_s = 0.0
 
     # --- life ----------------------------------------------------------------------------------------------------
 
@@ -162,8 +156,7 @@ class ModelService:
         now_ns = self._now_ns()
         request.arrived_ns = now_ns
         request.deadline_ns = now_ns + int(self._limits.request_timeout_s * NS)
-        if not self._queue.push(request):
-            raise self._queue_full()
+        self._backlog.push(request)
         self.metrics.accepted += 1
         self._dispatch_soon()
 
@@ -199,14 +192,6 @@ class ModelService:
     def _run_limit_ns(self) -> int:
         return self._now_ns() + int(self._limits.run_timeout_s * NS)
 
-    def _queue_full(self) -> QueueFull:
-        wait_s = self._queue.rows / self._rows_per_s if self._rows_per_s else 1.0
-        return QueueFull(
-            f"the queue of model {self.name!r} is full ({self._queue.rows} rows, limit "
-            f"{self._limits.queue_limit_rows}); it now computes {self._rows_per_s:.0f} rows/s",
-            wait_s,
-        )
-
     # --- dispatch ------------------------------------------------------------------------------------------------
 
     def _dispatch_soon(self) -> None:
@@ -230,13 +215,9 @@ class ModelService:
         self._dispatch_due = False
         for slot in self.slots:
             while slot.state is State.IDLE and self._queue.requests:
-                batch = self._queue.take(self._batch_rows)
+                batch = self._backlog.take()
                 if batch:
                     self._send(slot, batch)
-
-    def _batch_rows(self, lane: Hashable) -> int:
-        endpoint: str = cast("tuple[str, ...]", lane)[0]
-        return self._sizers[endpoint].batch_rows(lane)
 
     def _send(self, slot: Slot, batch: Sequence[Request]) -> None:
         handle = slot.handle
@@ -398,12 +379,8 @@ class ModelService:
     def _batch_done(self, slot: Slot, batch: Sequence[Request], run_ns: int) -> int:
         slot.served = True
         rows = sum([request.rows for request in batch])
-        first = batch[0]
         self.metrics.batch_rows.add(rows)
         if len(batch) == 1:
             slot.lone_run_ns = run_ns
-        if not first.alone and isinstance(first.lane, tuple):
-            self._sizers[first.endpoint].observe(first.lane, rows, run_ns)
-        rows_per_s = rows * NS / max(run_ns, 1) * len(self.slots)
-        self._rows_per_s += 0.05 * (rows_per_s - self._rows_per_s) if self._rows_per_s else rows_per_s
+        self._backlog.observe(batch, rows, run_ns)
         return rows

@@ -55,11 +55,13 @@ class NativeTensorCodec:
 def count_rows(endpoint: Endpoint, body: bytes) -> int:
     """Rows of a JSON body for a batched endpoint of a Python class: the length of its lists.
 
+    Empty lists are no error: the answer is an empty list too, and counts as one row of work.
+
     The worker judges the body by the class's types. Here only what the queue must know is read: that it is a JSON
     object, and how much work it is.
 
     Raises:
-        InvalidRequest: not a JSON object, no rows, or lists of different lengths.
+        InvalidRequest: not a JSON object, or lists of different lengths.
     """
     with decoding("a JSON object of arguments"):
         values = _decode_object(body or b"{}")
@@ -75,8 +77,6 @@ def count_rows(endpoint: Endpoint, body: bytes) -> int:
                     f"arguments have different numbers of rows: {first!r} has {rows}, {parameter.name!r} has {length}"
                 )
             rows, first = length, parameter.name
-    if first and rows == 0:
-        raise InvalidRequest(f"the request has no rows: {first!r} is an empty list")
     return max(1, rows)
 
 

@@ -122,8 +122,10 @@ def test_several_lists_must_be_of_one_length() -> None:
         count_rows(EMBED, b'{"texts":["a","b"],"scale":[1]}')
     with pytest.raises(InvalidRequest, match="different numbers of rows"):
         count_rows(EMBED, b'{"texts":[],"scale":[1]}')
-    with pytest.raises(InvalidRequest, match="no rows: 'texts' is an empty list"):
-        count_rows(EMBED, b'{"texts":[]}')
+
+
+def test_empty_lists_are_one_row_of_work_and_no_error() -> None:
+    assert count_rows(EMBED, b'{"texts":[]}') == 1
 
 
 @pytest.mark.parametrize("body", [b"[]", b"1", b'"a"', b"null", b"{", b'{"a":}', b"\xff", b"[" * 10**5])
