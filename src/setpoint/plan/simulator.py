@@ -75,6 +75,7 @@ class SimulatedRequest:
         "tenant",
         "waiting",
     )
+    retryable = True
 
     def __init__(self, arrived_ns: int, traffic: Traffic) -> None:
         self.arrived_ns = arrived_ns

@@ -50,6 +50,13 @@ class Refuse(msgspec.Struct, Generic[T], frozen=True, gc=False):
     attainable_rows_per_s: float = 0.0
     limit: float = 0.0
 
+    def explain(self) -> str:
+        """One sentence for the client: the limit it met, and what can be answered in time now."""
+        sentence = _SENTENCES[self.reason].format(limit=self.limit)
+        if self.attainable_rows_per_s and self.reason in _BY_LOAD:
+            sentence += f"; now about {self.attainable_rows_per_s:.3g} rows/s are answered in time"
+        return sentence
+
 
 class Start(msgspec.Struct, Generic[T], frozen=True):
     """Give this worker this batch, to be run with this variant.
@@ -73,5 +80,18 @@ class WakeAt(msgspec.Struct, frozen=True, gc=False):
 
     time_ns: int
 
+
+_BY_LOAD = {Reason.QUEUE_FULL, Reason.OVERLOAD, Reason.OVER_SHARE, Reason.SHED}
+_SENTENCES = {
+    Reason.QUEUE_FULL: "the queue is full: its limit is {limit:.0f}",
+    Reason.HOPELESS: "its run alone takes about {limit:.3g} ms, longer than its deadline leaves",
+    Reason.OVERLOAD: "behind what waits already it would be answered after {limit:.3g} ms, too late for its deadline",
+    Reason.OVER_SHARE: "its tenant uses more than its share: it would be answered after {limit:.3g} ms, too late",
+    Reason.SHED: "it waited, and would be too late now: load or run times turned out heavier than predicted",
+    Reason.EXPIRED: "its deadline passed while it waited",
+    Reason.WORKER_LOST: "its worker was lost, and it cannot be tried again",
+    Reason.NO_WORKER: "there is no worker, and none came in time",
+    Reason.DRAINING: "the node is shutting down",
+}
 
 Action: TypeAlias = Start[T] | Refuse[T] | WakeAt

@@ -13,7 +13,7 @@
 from __future__ import annotations
 
 from heapq import heapreplace
-from math import ceil, isinf
+from math import isinf
 from typing import TypeVar
 
 from setpoint.scheduling.actions import Reason, Refuse, Start
@@ -62,7 +62,7 @@ class ObjectivePolicy(Policy[T]):
         waiting_rows = queue.rows + rows
         # Light load needs no judgement: it fits into an idle worker's batch, or is sure to be in time in any case.
         easy = waiting_rows <= lane.fastest.batch_rows if pool.idle else waiting_rows <= lane.sure_rows
-        if not (easy and request.deadline_ns == latest_ns and not lead_ns) and self.terms.has_objective:
+        if not (easy and request.deadline_ns == latest_ns) and self.terms.has_objective:
             budget_ns = request.deadline_ns - self._margin_ns - now_ns
             alone_ns = lane.fastest.ns(rows)
             if alone_ns > budget_ns:
@@ -91,7 +91,8 @@ class ObjectivePolicy(Policy[T]):
                 if other is not own_lane and (rows := other.rows_before(order_ns)):
                     aim = self._predictor.lane(other.items[0].lane).fastest
                     size = self._batch_rows(other, aim)
-                    others_ns += ceil(rows / size) * aim.wait_ns(size)
+                    full, rest = divmod(rows, size)
+                    others_ns += full * aim.wait_ns(size) + (aim.wait_ns(rest) if rest else 0.0)
         begin_ns = pool.start_ns(batches, fastest.wait_ns(fastest.batch_rows), now_ns)
         begin_ns += others_ns / max(1, pool.workers)
         return begin_ns - now_ns + fastest.ns(fastest.batch_rows if batches else beside + request.rows)

@@ -28,7 +28,7 @@ _RISING = 1.2
 _OBSERVE_EVERY_NS = 1_000_000
 _PRIOR_WEIGHT = 20
 """Batches that the profile's word counts for at the beginning."""
-_LEAST, _MOST = 0.8, 3.0
+_LEAST, _MOST = 0.4, 3.0
 """A correction beyond this would mean that the profile is of another machine: it is not followed further."""
 _LANES_REMEMBERED = 64
 """Lanes with predictions of their own; the least recently used is forgotten."""

@@ -20,6 +20,11 @@ class Schedulable(Protocol):
     tenant: str
     """Whose request it is, for fair shares."""
 
+    @property
+    def retryable(self) -> bool:
+        """Whether another worker may still try: nothing of its answer has left."""
+        ...
+
     alone: bool
     """It must not share a batch any more: one that it was in failed or took its worker along, and it may be why."""
     attempts: int

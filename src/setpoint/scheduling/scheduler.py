@@ -104,7 +104,7 @@ class Scheduler(Generic[T]):
         return []
 
     def worker_lost(self, worker: int, now_ns: int) -> None:
-        """A worker is gone. What it held runs once more, each request alone, or is refused if that was its second."""
+        """A worker is gone. What it held runs once more, each request alone, or is refused if it cannot."""
         pool = self.pool
         pool.workers -= 1
         if worker in pool.idle:
@@ -113,7 +113,7 @@ class Scheduler(Generic[T]):
         requests = self._release(worker)[0].requests
         pool.idle.remove(worker)
         for request in requests:
-            if request.attempts < _ATTEMPTS or request.gone:
+            if request.gone or (request.attempts < _ATTEMPTS and request.retryable):
                 self._return(request, now_ns)
             else:
                 self._pending.append(self._count_refused(Refuse(request, Reason.WORKER_LOST)))

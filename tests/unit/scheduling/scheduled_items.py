@@ -14,6 +14,7 @@ class Item:
         priority: int = 0,
         tenant: str = "",
         alone: bool = False,
+        retryable: bool = True,
     ) -> None:
         self.rows = rows
         self.lane = lane
@@ -21,6 +22,7 @@ class Item:
         self.priority = priority
         self.tenant = tenant
         self.alone = alone
+        self.retryable = retryable
         self.attempts = 0
         self.gone = False
         self.waiting = False

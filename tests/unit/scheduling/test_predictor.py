@@ -65,8 +65,8 @@ def test_a_rolling_quantile_is_that_of_the_last_window(values: list[float], shar
     assert quantile.value == window[int(share * (len(window) - 1) + 0.5)]
 
 
-def test_a_slower_machine_is_believed_within_a_hundred_batches_and_only_up_to_three_times() -> None:
-    for slowdown, expected in ((1.5, 1.5), (9.0, 3.0), (0.1, 0.8)):
+def test_a_slower_machine_is_believed_within_a_hundred_batches_and_only_within_bounds() -> None:
+    for slowdown, expected in ((1.5, 1.5), (9.0, 3.0), (0.1, 0.4)):
         here = predictor(profile((1, 10.0), (8, 80.0)))
         for batch in range(100):
             here.observe("a", 0, 4, round(40 * slowdown * MS), round(40 * slowdown * MS), batch * 50 * MS)

@@ -292,6 +292,23 @@ def test_a_lost_workers_requests_run_once_more_alone_and_are_refused_the_second_
     assert [(refusal.request, refusal.reason) for refusal in refusals] == [(again.requests[0], Reason.WORKER_LOST)]
 
 
+def test_a_stream_that_has_begun_is_not_run_again() -> None:
+    scheduler = serving(objective())
+    scheduler.arrived(Item(retryable=False), 0)
+    (start,) = started(scheduler, 0)
+    scheduler.worker_lost(start.worker, MS)
+    (refusal,) = scheduler.decide(MS)
+    assert isinstance(refusal, Refuse)
+    assert refusal.reason is Reason.WORKER_LOST
+
+
+def test_every_reason_has_a_sentence_that_names_its_limit() -> None:
+    for reason in Reason:
+        assert Refuse(Item(), reason, 1.0, 250.0, 4321.0).explain()
+    full = Refuse(Item(), Reason.QUEUE_FULL, 1.0, 250.0, 4096.0)
+    assert full.explain() == "the queue is full: its limit is 4096; now about 250 rows/s are answered in time"
+
+
 def test_without_workers_requests_wait_until_their_deadline_and_the_scheduler_asks_to_be_woken_for_it() -> None:
     scheduler = serving(unknown(False), workers=0)
     item = Item()
