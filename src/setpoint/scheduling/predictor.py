@@ -204,7 +204,7 @@ class Predictor:
 
     def __init__(self, terms: ObjectiveTerms) -> None:
         self._terms = terms
-        self._outside = RollingQuantile(terms.quantile, _WINDOW, 0.0, 1)
+        self._outside = RollingQuantile(terms.quantile, _WINDOW, 0.0, _PRIOR_WEIGHT)
         self._lanes: OrderedDict[Hashable, LanePredictions] = OrderedDict()
         self._workers = 1
         self._within_ns = terms.bound_ns - terms.margin_ns

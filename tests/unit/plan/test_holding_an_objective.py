@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from simulated import FP32, INT8, MS, SMALL, Law, capacity_per_s, play, poisson
 
-from setpoint.plan import SimulatedRequest, Traffic, parse_arrivals
-from setpoint.scheduling import Action, Refuse, Start
+from setpoint.plan import ArrivalKind, Arrivals, SimulatedRequest, Traffic, parse_arrivals
+from setpoint.scheduling import Action, Reason, Refuse, Start
 
 CAPACITY = capacity_per_s(FP32, 2, 60.0)
 LAWS = ([FP32], [FP32, INT8], [FP32, INT8, SMALL])
@@ -39,6 +39,16 @@ def test_with_exact_run_times_nothing_that_was_started_is_late(
     assert outcome.attainment == pytest.approx(outcome.answered / outcome.offered)
     assert outcome.answered + refused == outcome.offered
     assert scheduler.waiting_requests == scheduler.running_requests == 0
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_of_a_thousand_at_once_those_are_let_in_that_will_be_in_time(workers: int) -> None:
+    together = Traffic(Arrivals(ArrivalKind.RECORDED, times_ns=tuple(range(1000))), 0.0)
+    outcome, _ = play([("quick", 1.0, 0.1, 1.0)], [together], workers=workers, bound_ms=20.0, seconds=1.0)
+    assert set(outcome.refused) == {Reason.OVERLOAD}
+    assert outcome.attainment == outcome.answered / 1000
+    # A full batch takes 7.4 ms, so that each worker has time for two, hardly smaller ones.
+    assert outcome.answered > 100 * workers
 
 
 @settings(max_examples=15, deadline=None)

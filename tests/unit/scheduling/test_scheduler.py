@@ -292,6 +292,37 @@ def test_a_lost_workers_requests_run_once_more_alone_and_are_refused_the_second_
     assert [(refusal.request, refusal.reason) for refusal in refusals] == [(again.requests[0], Reason.WORKER_LOST)]
 
 
+def late_worker(others_within_ms: int) -> list[Any]:
+    """A worker that is 34 ms late finds a request with 15 ms left, which is time for 5 rows, and 12 rows behind it."""
+    law = profile(10, 1)
+    scheduler = serving(
+        ObjectivePolicy(ObjectiveTerms((VariantTerms("only", 1.0, law),), 60 * MS, batch_limit_rows=16))
+    )
+    scheduler.arrived(Item(), 0)
+    scheduler.decide(0)
+    urgent = Item()
+    scheduler.arrived(urgent, 0)
+    others = [Item(deadline_ns=(30 + others_within_ms) * MS) for _ in range(12)]
+    for item in others:
+        assert scheduler.arrived(item, 30 * MS) is None
+    scheduler.batch_done(0, 11 * MS, 45 * MS)  # its run was as predicted: the delay was elsewhere, and only this once
+    actions = scheduler.decide(45 * MS)
+    return [
+        ("refused" if isinstance(action, Refuse) else [item is urgent for item in action.requests])
+        for action in actions
+        if not isinstance(action, WakeAt)
+    ]
+
+
+def test_an_urgent_request_is_served_in_a_small_batch_while_the_rest_can_wait_for_it() -> None:
+    assert late_worker(others_within_ms=60) == [[True, False, False, False, False]]
+
+
+def test_an_urgent_request_is_given_up_where_its_small_batch_would_make_the_rest_late() -> None:
+    start, refused = late_worker(others_within_ms=45)
+    assert (start, refused) == ([False] * 12, "refused")
+
+
 def test_a_stream_that_has_begun_is_not_run_again() -> None:
     scheduler = serving(objective())
     scheduler.arrived(Item(retryable=False), 0)
