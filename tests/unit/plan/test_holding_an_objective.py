@@ -42,13 +42,15 @@ def test_with_exact_run_times_nothing_that_was_started_is_late(
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-def test_of_a_thousand_at_once_those_are_let_in_that_will_be_in_time(workers: int) -> None:
-    together = Traffic(Arrivals(ArrivalKind.RECORDED, times_ns=tuple(range(1000))), 0.0)
-    outcome, _ = play([("quick", 1.0, 0.1, 1.0)], [together], workers=workers, bound_ms=20.0, seconds=1.0)
+@pytest.mark.parametrize("lanes", [1, 2, 5])
+def test_of_thousands_at_once_those_are_let_in_that_will_be_in_time(workers: int, lanes: int) -> None:
+    at_once = Arrivals(ArrivalKind.RECORDED, times_ns=tuple(range(2000)))
+    traffic = [Traffic(at_once, 0.0, lane=lane) for lane in range(lanes)]
+    outcome, _ = play([("quick", 1.0, 0.1, 1.0)], traffic, workers=workers, seconds=1.0)
     assert set(outcome.refused) == {Reason.OVERLOAD}
-    assert outcome.attainment == outcome.answered / 1000
-    # A full batch takes 7.4 ms, so that each worker has time for two, hardly smaller ones.
-    assert outcome.answered > 100 * workers
+    assert outcome.attainment == outcome.answered / outcome.offered
+    # A full batch takes 7.4 ms: each worker has time for eight within 60 ms, the first and the last hardly used.
+    assert outcome.answered > 6 * 56 * workers
 
 
 @settings(max_examples=15, deadline=None)
