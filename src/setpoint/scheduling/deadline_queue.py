@@ -18,7 +18,7 @@ from setpoint.scheduling.schedulable import Schedulable
 T = TypeVar("T", bound=Schedulable)
 _order = attrgetter("order_ns")
 
-ALONE: Final[Hashable] = type("Alone", (), {"__repr__": lambda self: "ALONE"})()
+ALONE: Final[Hashable] = object()
 """The lane of requests that run alone; they share it, so that many of them do not make many lanes."""
 PRIORITY_STEP_NS: Final = 1 << 60
 """One level of priority is 36 years of deadline: one number sorts by both."""

@@ -25,7 +25,9 @@ _TYPICAL_WEIGHT = 0.05
 _CROWDED = 1.2
 """Demand over what the fastest variant can hold from which on waiting is reckoned with caution."""
 _RISING = 1.2
+"""The last second's demand over that of the last ten from which on it counts as rising."""
 _OBSERVE_EVERY_NS = 1_000_000
+"""Of batches that follow each other faster only some are looked at: a hundred of them would be a blink."""
 _PRIOR_WEIGHT = 20
 """Batches that the profile's word counts for at the beginning."""
 _LEAST, _MOST = 0.4, 3.0
@@ -228,7 +230,6 @@ class Predictor:
             self._lanes.move_to_end(key)
         prediction = lane.variants[variant]
         if now_ns >= self._observe_again_ns:
-            # Of very short batches only some: a hundred of them are a blink, and the quantile is for longer.
             self._observe_again_ns = now_ns + _OBSERVE_EVERY_NS
             prediction.observe(rows, run_ns)
             self._outside.add(max(0, elapsed_ns - run_ns))
