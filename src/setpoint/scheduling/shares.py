@@ -60,6 +60,7 @@ class FairShares:
         for request in waiting:
             self._account(request.tenant).waiting_rows += request.rows
         self._account(self._only)
+        self._account(tenant)
         for account in self._accounts.values():
             account.last_ns = now_ns
         return True
