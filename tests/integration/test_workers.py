@@ -1,8 +1,11 @@
 """Workers die, hang, leak and fail; every request is answered all the same, once, and by the stated rule."""
 
+import json
 import os
 import resource
 import signal
+import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -472,3 +475,22 @@ def test_worker_restarts_leak_neither_descriptors_nor_memory(pack, serve, restar
     assert resident_kib(node.pid) - resident_before < 10 * restarted + 2048, "KiB per restart stay behind"
     assert restarts(node, "died") == restarted + 2 * workers
     assert len(children(node.pid)) == workers
+
+
+# --- all of it at once -----------------------------------------------------------------------------------------------
+
+
+def test_workers_killed_again_and_again_under_load_cost_no_request_beyond_the_rule():
+    """Six seconds of ``benchmarks/chaos/run.py``, which runs for a minute by itself."""
+    program = Path(__file__).resolve().parents[2] / "benchmarks" / "chaos" / "run.py"
+    command = [sys.executable, str(program), "--seconds=6", "--every=0.5", "--connections=32", "--json"]
+    ran = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert ran.stdout, ran.stderr
+    findings = json.loads(ran.stdout)
+    assert findings["failures"] == []
+    assert ran.returncode == 0
+    assert findings["hangs"] == 0
+    assert findings["kills"] >= 8
+    assert findings["retries"] >= 1, "no kill hit a worker with a batch: nothing was shown"
+    assert set(findings["statuses"]) <= {"200", "503"}
+    assert findings["scrapes"] >= 10
