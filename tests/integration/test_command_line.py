@@ -270,7 +270,7 @@ def test_ctrl_c_while_packing_is_quiet_and_leaves_nothing(environment: dict[str,
             assert packing.poll() is None
             time.sleep(0.01)
         os.killpg(packing.pid, signal.SIGINT)
-        out, err = packing.communicate(timeout=10)
+        out, err = packing.communicate(timeout=START_LIMIT_S)
     finally:
         if packing.poll() is None:
             os.killpg(packing.pid, signal.SIGKILL)
@@ -289,22 +289,17 @@ def children_of(pid: int) -> list[int]:
 
 
 @pytest.mark.skipif(not Path("/proc/self/smaps").exists(), reason="needs /proc")
-def test_an_idle_node_is_small_and_quick_to_start(
+def test_an_idle_node_is_small_and_holds_no_framework(
     serve: Callable[..., Served], setpoint: Command, linear: Path, record_property: Callable[[str, object], None]
 ) -> None:
     setpoint("pack", "linear.onnx")
-    starts_s = []
-    for _ in range(3):
-        served = serve("linear", "--threads", "1")
-        served.read_until("try")
-        starts_s.append(time.monotonic() - served.started_s)
-        node = served.process.pid
-        sizes_mb = {pid: rss_bytes(pid) / 1e6 for pid in (node, *children_of(node))}
-        maps = Path(f"/proc/{node}/maps").read_text()
-        assert served.stop()[0] == 0
-    record_property("start_s", starts_s)
+    served = serve("linear", "--threads", "1")
+    served.read_until("try")
+    node = served.process.pid
+    sizes_mb = {pid: rss_bytes(pid) / 1e6 for pid in (node, *children_of(node))}
+    maps = Path(f"/proc/{node}/maps").read_text()
+    assert served.stop()[0] == 0
     record_property("resident_mb", sizes_mb)
-    assert min(starts_s) < 1.5, starts_s
     assert sizes_mb[node] < 120, sizes_mb
     assert len(sizes_mb) > 1
     for heavy in ("/onnxruntime/", "/onnx/", "/sklearn/", "/scipy/"):
