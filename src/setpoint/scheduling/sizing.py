@@ -18,8 +18,11 @@ _WINDOW = 9
 """Batches remembered per size; the median of them is its cost, so single stragglers do not count."""
 _TOLERANCE = 1.03
 """A smaller batch wins when its cost per row is at most this much above the cheapest."""
-_RECHECK_EVERY = 64
-"""Full batches between two looks at a neighbouring size: machines and neighbours change."""
+_RECHECK_EVERY = 2048
+"""Full batches between two looks at the neighbouring sizes. Each look at a larger one makes everybody behind it wait
+longer: every 64 batches it was seen in p99."""
+_DRIFT = 1.25
+"""The neighbours are looked at again, too, when the chosen size's own cost has moved by this factor."""
 _LANES_REMEMBERED = 64
 """Lanes (input shapes) with statistics of their own; the least recently used is forgotten."""
 _HANDOFF_NS = 150_000
@@ -78,6 +81,7 @@ class _LaneSizes:
         self._chosen = len(ladder) - 1
         self._trial = len(ladder) - 1
         self._full_batches = 0
+        self._settled_cost = 0.0
 
     @property
     def current(self) -> int:
@@ -88,8 +92,11 @@ class _LaneSizes:
             return
         self._costs[self._trial].append((run_ns + _HANDOFF_NS) / rows)
         self._full_batches += 1
-        if len(self._costs[self._trial]) < _TRIALS:
+        cost = self._cost(self._trial)
+        if cost is None:
             return
+        if self._trial == self._chosen and self._settled_cost and self._is_due(cost):
+            self._forget_neighbours()
         self._choose()
         self._trial = self._next_trial()
 
@@ -103,13 +110,22 @@ class _LaneSizes:
         self._chosen = next(step for step, cost in known if cost <= cheapest * _TOLERANCE)
 
     def _next_trial(self) -> int:
-        """The first descent looks at smaller sizes until they are clearly dearer; later, a neighbour now and then."""
-        below = self._chosen - 1
-        if below >= 0 and len(self._costs[below]) < _TRIALS:
-            return below
-        if self._full_batches % _RECHECK_EVERY == 0:
-            up = (self._full_batches // _RECHECK_EVERY) % 2 == 1
-            neighbour = self._chosen + 1 if up else below
-            if 0 <= neighbour < len(self._ladder):
+        """A neighbour of the chosen size that nothing is known of, the smaller one first; then the chosen size."""
+        for neighbour in (self._chosen - 1, self._chosen + 1):
+            if 0 <= neighbour < len(self._ladder) and self._cost(neighbour) is None:
+                self._settled_cost = 0.0
                 return neighbour
+        if not self._settled_cost:
+            self._settled_cost = self._cost(self._chosen) or 0.0
         return self._chosen
+
+    def _is_due(self, cost: float) -> bool:
+        moved = max(cost / self._settled_cost, self._settled_cost / cost)
+        return moved > _DRIFT or self._full_batches % _RECHECK_EVERY == 0
+
+    def _forget_neighbours(self) -> None:
+        """Everything but the newest of the chosen size is of a machine that may be no more."""
+        newest = list(self._costs[self._chosen])[-_TRIALS:]
+        for costs in self._costs:
+            costs.clear()
+        self._costs[self._chosen].extend(newest)
