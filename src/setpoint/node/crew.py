@@ -140,12 +140,14 @@ class Crew:
             reason = f"did not answer within {self._limits.run_timeout_s:g} s and was ended"
         elif slot.end_reason == "load_timeout":
             reason = f"was not ready within {self._limits.load_timeout_s:g} s and was ended"
-        if slot.end_reason != "broken":
+        if slot.end_reason == "broken":
+            reason = f"could not load the model: {self._last_failure}"
+        else:
             self._last_failure = f"its worker {reason}"
         self._owner.requests_lost(held, reason)
         if self._closing:
             return
-        _log.warning("worker %d of %s (pid %d) is gone: %s", slot.index, self._model, worker.pid, reason)
+        _log.warning("worker %d of %s (pid %d) %s", slot.index, self._model, worker.pid, reason)
         self._metrics.restarts[slot.end_reason or "died"] += 1
         self._start_failed(f"the worker {reason} while it was loading")
         self._start_later(slot)

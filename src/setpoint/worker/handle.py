@@ -250,6 +250,9 @@ class WorkerHandle:
 
     async def _reap(self, reason: str) -> None:
         status = await asyncio.to_thread(self._wait)
+        # Processes that the model started or forked would outlive it, holding its memory and our descriptors.
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(self.pid, signal.SIGKILL)
         self._events.on_exit(self, reason or _how_it_ended(status))
 
     def _wait(self) -> int:
@@ -276,6 +279,7 @@ def _start(inherited: tuple[int, ...], spec: WorkerSpec) -> subprocess.Popen[byt
             # -P: a file of the user's that is called as a library must not be imported in its place.
             [sys.executable, "-P", "-m", "setpoint.worker", *numbers],
             pass_fds=inherited,
+            process_group=0,  # so that what the model starts can be ended with it
             stdin=subprocess.DEVNULL,
             stdout=2,  # a model that prints must not write into what the node says on its standard output
             env=_environment(spec.threads),
@@ -306,4 +310,4 @@ def _how_it_ended(status: int) -> str:
     except ValueError:
         name = f"signal {-status}"
     hint = " (out of memory?)" if name == "SIGKILL" else ""
-    return f"killed by {name}{hint}"
+    return f"was killed by {name}{hint}"
