@@ -60,8 +60,8 @@ def alive(pid: int) -> bool:
     return stat.rpartition(")")[2].split()[0] not in "ZX"
 
 
-def children(pid: int) -> list[int]:
-    """Direct children of a process that are no zombies, oldest first."""
+def children(pid: int, *, zombies: bool = False) -> list[int]:
+    """Direct children of a process, oldest first."""
     found = []
     for entry in Path("/proc").iterdir():
         if not entry.name.isdigit():
@@ -70,7 +70,7 @@ def children(pid: int) -> list[int]:
             fields = (entry / "stat").read_text().rpartition(")")[2].split()
         except (FileNotFoundError, ProcessLookupError):
             continue
-        if int(fields[1]) == pid and fields[0] not in "ZX":
+        if int(fields[1]) == pid and (zombies or fields[0] not in "ZX"):
             found.append((int(fields[19]), int(entry.name)))
     return [child for _, child in sorted(found)]
 

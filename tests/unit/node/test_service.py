@@ -138,6 +138,15 @@ def test_an_answer_that_cannot_be_written_fails_alone_and_is_logged(scene):
     stage.bugs.clear()
 
 
+def test_a_lone_request_to_a_brisk_model_is_answered_within_its_turn(scene):
+    stage = scene(brisk=True)
+    first = stage.submit(Call())
+    stage.worker.answer()  # from now on the service knows how short its runs are
+    second = stage.submit(Call())
+    assert first.ends.said == second.ends.said == [b"{}"]
+    assert stage.worker.held == []
+
+
 # --- death -----------------------------------------------------------------------------------------------------------
 
 

@@ -18,9 +18,10 @@ picks = st.integers(0, 2**16)
 class ServiceRules(RuleBasedStateMachine):
     """Workers and clients do whatever they can do, in any order."""
 
-    @initialize(workers=st.integers(1, 3))
-    def begin(self, workers: int) -> None:
-        self.scene = Scene(workers, queue_limit_rows=40, request_timeout_s=5, run_timeout_s=2, load_timeout_s=4)
+    @initialize(workers=st.integers(1, 3), brisk=st.booleans())
+    def begin(self, workers: int, brisk: bool) -> None:
+        limits = {"queue_limit_rows": 40, "request_timeout_s": 5, "run_timeout_s": 2, "load_timeout_s": 4}
+        self.scene = Scene(workers, brisk=brisk, **limits)
         self.requests: list[Call | Tensors | Stream] = []
         self.refused = 0
 
