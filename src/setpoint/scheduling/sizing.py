@@ -14,6 +14,9 @@ from statistics import median
 
 _TRIALS = 3
 """Batches to time at one size before believing it."""
+_FIRST_ROWS = 16
+"""Where the search begins: beginning at 64 made the first clients of a slow model wait for batches that nobody needs,
+and a quick model climbs from here in a few milliseconds."""
 _WINDOW = 9
 """Batches remembered per size; the median of them is its cost, so single stragglers do not count."""
 _TOLERANCE = 1.03
@@ -47,7 +50,7 @@ class BatchSizer:
         if self._limit_rows == 1:
             return 1
         sizes = self._lanes.get(lane)
-        return self._ladder[-1] if sizes is None else sizes.current
+        return self._ladder[_first_step(self._ladder)] if sizes is None else sizes.current
 
     def observe(self, lane: Hashable, rows: int, run_ns: int) -> None:
         """Learn from a batch of ``rows`` that took ``run_ns`` in the worker."""
@@ -72,14 +75,17 @@ def _ladder(limit_rows: int) -> list[int]:
     return sizes
 
 
+def _first_step(ladder: list[int]) -> int:
+    return max(step for step, rows in enumerate(ladder) if rows <= _FIRST_ROWS)
+
+
 class _LaneSizes:
     """Cost per row at each size of the ladder, and which size to use next."""
 
     def __init__(self, ladder: list[int]) -> None:
         self._ladder = ladder
         self._costs: list[deque[float]] = [deque(maxlen=_WINDOW) for _ in ladder]
-        self._chosen = len(ladder) - 1
-        self._trial = len(ladder) - 1
+        self._chosen = self._trial = _first_step(ladder)
         self._full_batches = 0
         self._settled_cost = 0.0
 

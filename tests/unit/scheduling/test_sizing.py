@@ -53,13 +53,13 @@ def test_unfilled_batches_teach_nothing_about_the_limit() -> None:
     sizer = BatchSizer(64)
     for _ in range(50):
         sizer.observe(LANE, 3, 10**9)
-    assert sizer.batch_rows(LANE) == 64
+    assert sizer.batch_rows(LANE) == 16
 
 
 def test_shapes_learn_apart() -> None:
     sizer = BatchSizer(64)
     settle(sizer, lambda rows: 20e6 * rows)
-    assert sizer.batch_rows(("predict", ((128,),))) == 64
+    assert sizer.batch_rows(("predict", ((128,),))) == 16
 
 
 @given(limit=st.integers(1, 300), runs=st.lists(st.integers(1, 10**10), max_size=200))
