@@ -262,6 +262,8 @@ def test_ctrl_c_while_packing_is_quiet_and_leaves_nothing(environment: dict[str,
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,  # a group of its own, so that Ctrl-C reaches all of it, as from a terminal
+        # A shell's background job ignores Ctrl-C and hands that down, and these tests may run in one.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     try:
         deadline_s = time.monotonic() + START_LIMIT_S
