@@ -254,6 +254,8 @@ def test_ctrl_c_while_packing_is_quiet_and_leaves_nothing(environment: dict[str,
     )
     temporary = tmp_path / "temporary"
     temporary.mkdir()
+    # A shell's background job ignores Ctrl-C and hands that down, and these tests may run in one.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
     packing = subprocess.Popen(
         ["setpoint", "pack", "slow.py"],
         env={**environment, "TMPDIR": str(temporary)},
@@ -262,9 +264,8 @@ def test_ctrl_c_while_packing_is_quiet_and_leaves_nothing(environment: dict[str,
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,  # a group of its own, so that Ctrl-C reaches all of it, as from a terminal
-        # A shell's background job ignores Ctrl-C and hands that down, and these tests may run in one.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
+    signal.signal(signal.SIGINT, before)
     try:
         deadline_s = time.monotonic() + START_LIMIT_S
         while not (tmp_path / "begun").exists():
