@@ -91,7 +91,7 @@ def failing(monkeypatch: pytest.MonkeyPatch) -> Callable[[BaseException], None]:
         (ConversionMismatch("answers differ by 0.3"), 1),
         (CorruptBundle("bytes changed"), 1),
         (ModelError("it failed"), 1),
-        (PermissionError(13, "Permission denied", "/root/secret"), 1),
+        (PermissionError(13, "Permission denied", "/srv/secret"), 1),
     ],
 )
 def test_expected_failures_are_one_line(
