@@ -92,11 +92,11 @@ class Node:
     def __init__(self, folder: Path, workers: int) -> None:
         model = folder / "doubler.onnx"
         onnx.save(doubler(), model)
-        options = ["--json", "--port=0", f"--workers={workers}", "--threads=1"]
+        options = ["--json", "--until-stdin-closes", "--port=0", f"--workers={workers}", "--threads=1"]
         self._log = (folder / "log").open("wb")
         self.process = subprocess.Popen(
             [sys.executable, "-m", "setpoint", "serve", str(model), *options],
-            stdin=subprocess.DEVNULL,
+            stdin=subprocess.PIPE,  # it ends with us, however we end
             stdout=subprocess.PIPE,
             stderr=self._log,
             env={**os.environ, "SETPOINT_HOME": str(folder / "home")},
@@ -137,7 +137,9 @@ class Node:
             code = self.process.wait()
         self._log.close()
         assert self.process.stdout is not None
+        assert self.process.stdin is not None
         self.process.stdout.close()
+        self.process.stdin.close()
         left = [pid for pid in workers if Path(f"/proc/{pid}").exists()]
         return [f"the node's exit code was {code}"] * (code != 0) + [f"workers {left} outlived the node"] * bool(left)
 

@@ -211,7 +211,6 @@ def start_node(
     threads: int = 1,
     port: int = 0,
     limits: Mapping[str, float] = {},
-    environment: Mapping[str, str] = {},
     console_script: bool = False,
 ) -> RunningNode:
     """Start ``setpoint serve``; a program that does the same where a limit is asked for that it has no option for."""
@@ -234,7 +233,7 @@ def start_node(
             stdin=subprocess.DEVNULL,
             stdout=stdout,
             stderr=log,
-            env={**os.environ, "SETPOINT_HOME": str(home), **environment},
+            env={**os.environ, "SETPOINT_HOME": str(home)},
         )
     return RunningNode(process, log_path, stdout_path)
 

@@ -13,6 +13,8 @@ from pathlib import Path
 import pytest
 from harness import RunningNode, alive, children, until
 
+import setpoint as sp
+
 HOSTILE = '''
 import ctypes, os, resource, signal, sys, time
 import setpoint as sp
@@ -410,8 +412,11 @@ def test_files_in_the_working_directory_do_not_replace_libraries_in_the_worker(p
         (folder / f"{library}.py").write_text("raise RuntimeError('a file of the user, not the library')\n")
     # Where a person stands, and the console script does not put that folder on the path.
     monkeypatch.chdir(folder)
-    node = serve(name, environment={"PYTHONSAFEPATH": ""}, console_script=True)
+    monkeypatch.delenv("PYTHONSAFEPATH", raising=False)
+    node = serve(name, console_script=True)
     assert node.call("model/double", xs=[1]).json == [2]
+    with sp.serve(tmp_path / "model.py") as service:
+        assert service.call("double", xs=[1]) == [2]
 
 
 def test_a_models_close_is_called_when_the_node_ends(pack, serve, tmp_path):

@@ -161,7 +161,7 @@ def _bundle(source: Source, name: str | None, options: PackOptions, folder: Path
 def _start(arguments: list[str], home: str | None) -> subprocess.Popen[str]:
     environment = dict(os.environ) if home is None else {**os.environ, "SETPOINT_HOME": home}
     return subprocess.Popen(
-        [sys.executable, "-m", "setpoint", *arguments, "--json", "--until-stdin-closes"],
+        [sys.executable, "-P", "-m", "setpoint", *arguments, "--json", "--until-stdin-closes"],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
