@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 
 from setpoint.core.errors import InvalidConfiguration
+from setpoint.core.profile import Profile
 from setpoint.core.signature import Signature
 
 SCHEMA_VERSION = 1
@@ -25,6 +26,8 @@ class Variant(msgspec.Struct, frozen=True):
         artifact: path in the bundle of the file the engine loads (``model.onnx``, ``model.py``).
         entry: what to take from the artifact: the class name for ``python``; empty otherwise.
         precision: of the weights, such as ``fp32`` or ``int8``.
+        accuracy: what is left of the original's accuracy, 0 to 1: the lower end of the measured interval; 1 for the
+            original itself.
     """
 
     name: str
@@ -32,6 +35,7 @@ class Variant(msgspec.Struct, frozen=True):
     artifact: str
     entry: str = ""
     precision: str = "fp32"
+    accuracy: float = 1.0
 
 
 class Parameter(msgspec.Struct, frozen=True):
@@ -97,6 +101,7 @@ class ModelManifest(msgspec.Struct, frozen=True):
         variants: runnable forms, the most accurate first.
         lineage: where it came from.
         schemas: JSON Schema definitions that endpoints refer to as ``#/components/schemas/NAME``.
+        profiles: what was measured of its variants, on one or several kinds of hardware.
         schema_version: of this record.
     """
 
@@ -104,6 +109,7 @@ class ModelManifest(msgspec.Struct, frozen=True):
     variants: tuple[Variant, ...]
     lineage: Lineage
     schemas: dict[str, Any] = {}
+    profiles: tuple[Profile, ...] = ()
     schema_version: int = SCHEMA_VERSION
 
     def __post_init__(self) -> None:
