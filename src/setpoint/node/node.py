@@ -13,6 +13,7 @@ from collections.abc import Callable
 from setpoint.core import SystemClock
 from setpoint.node.allocator import keep_freed_memory
 from setpoint.node.config import NodeConfig
+from setpoint.node.door import Door
 from setpoint.node.exposition import exposition
 from setpoint.node.gateway import Gateway
 from setpoint.node.http import Exchange, HttpServer
@@ -36,7 +37,9 @@ class Node:
         self._stop = asyncio.Event()
         self.services = tuple(ModelService(model, config.limits, clock, log_bug) for model in config.models)
         self.server = HttpServer(self._handle, config.limits, clock, log_bug)
-        gateway = Gateway(self.services, config.limits, self.server.refuse_while_draining, lambda: self.ready)
+        gateway = Gateway(Door(config.limits, self.server.refuse_while_draining), lambda: self.ready)
+        for service in self.services:
+            gateway.publish(service)
         gateway.router.add("GET", "/metrics", self._metrics)
         self._route = gateway.router.route
 

@@ -1,4 +1,4 @@
-"""Paths to handlers: exact matches in one dictionary, built when the models are known."""
+"""Paths to handlers: exact matches in one dictionary."""
 
 from __future__ import annotations
 
@@ -13,10 +13,12 @@ from setpoint.node.http import Exchange
 
 _COMPARED_ROUTES = 4
 Handler = Callable[[Exchange], None]
+Routes = dict[tuple[str, str], Handler]
+"""Handlers by method and path."""
 
 
 class Router:
-    """Routes by whole path. Models are few and known, so no pattern is ever matched on the hot path."""
+    """Routes by whole path. Models are known, so no pattern is ever matched on the hot path."""
 
     def __init__(self) -> None:
         self._routes: dict[bytes, dict[bytes, Handler]] = {}
@@ -27,6 +29,15 @@ class Router:
         methods[method.encode()] = handler
         if method == "GET":
             methods[b"HEAD"] = handler
+
+    def remove(self, method: str, path: str) -> None:
+        """Forget a handler, and the path with its last one."""
+        methods = self._routes[path.encode()]
+        del methods[method.encode()]
+        if method == "GET":
+            del methods[b"HEAD"]
+        if not methods:
+            del self._routes[path.encode()]
 
     def route(self, exchange: Exchange) -> None:
         """Call the handler of the exchange's path and method.

@@ -11,10 +11,11 @@ from setpoint.worker.messages import (
     StreamChunk,
     StreamEnd,
 )
-from setpoint.worker.request import CallRequest, Request, StreamRequest, TensorRequest
+from setpoint.worker.request import DEFAULT_PRIORITY, CallRequest, Request, StreamRequest, TensorRequest
 
 __all__ = [
     "CALL_LIMIT_REQUESTS",
+    "DEFAULT_PRIORITY",
     "Answered",
     "Broken",
     "CallRequest",

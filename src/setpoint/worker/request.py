@@ -10,6 +10,9 @@ from numpy.typing import NDArray
 from setpoint.core import SetpointError
 from setpoint.wire import BatchOutputs
 
+DEFAULT_PRIORITY = 2
+"""The level of a request that states none: one level is above it, the others are below."""
+
 
 class Request:
     """One request from its arrival to its answer. Mutable and slotted: it is the busiest object of a node.
@@ -20,12 +23,14 @@ class Request:
         endpoint: name of the endpoint asked for.
         rows: rows of work, at least 1.
         lane: requests of equal lanes may share a batch.
+        timeout_ns: how long its client waits; 0 where it did not say.
+        priority: 0 is the most urgent level; ``tenant``: on whose behalf it comes.
         arrived_ns, started_ns, deadline_ns: on the node's clock; ``started_ns`` is when a worker was given it.
         alone: must not share a batch, since a batch with it failed.
         gone: the client has left; what is computed for it goes nowhere.
         ended: it had its answer or error, or its client left; the ledger's.
         attempts: workers that have held it.
-        sequence, waiting: the queue's.
+        sequence, waiting, order_ns: the queue's.
     """
 
     __slots__ = (
@@ -37,9 +42,13 @@ class Request:
         "endpoint",
         "gone",
         "lane",
+        "order_ns",
+        "priority",
         "rows",
         "sequence",
         "started_ns",
+        "tenant",
+        "timeout_ns",
         "waiting",
     )
 
@@ -53,6 +62,10 @@ class Request:
         self.attempts = 0
         self.sequence = 0
         self.waiting = False
+        self.timeout_ns = 0
+        self.priority = DEFAULT_PRIORITY
+        self.tenant = ""
+        self.order_ns = 0
         self.arrived_ns = 0
         self.started_ns = 0
         self.deadline_ns = 0

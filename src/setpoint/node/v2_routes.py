@@ -1,0 +1,59 @@
+"""Routes of one model by the Open Inference Protocol V2."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import msgspec
+
+from setpoint.core import Endpoint, InvalidRequest
+from setpoint.node.door import Door
+from setpoint.node.http import Exchange
+from setpoint.node.requests import HttpTensorRequest
+from setpoint.node.router import Routes
+from setpoint.node.service import ModelService
+from setpoint.node.terms import read_terms
+from setpoint.wire import NativeTensorCodec, V2Codec, model_metadata
+
+
+def v2_routes(service: ModelService, door: Door) -> Routes:
+    """Everything under ``/v2/models/NAME``, by its version and aliases too."""
+    bundle = service.config.bundle
+    version = str(bundle.version)
+    metadata = model_metadata(bundle.name, [version], bundle.manifest)
+    bases = [f"/v2/models/{bundle.name}"]
+    bases += [f"{bases[0]}/versions/{label}" for label in (version, *bundle.aliases)]
+    endpoint = bundle.manifest.tensor_endpoint
+    if endpoint is not None and endpoint.signature is not None:
+        infer = partial(infer_tensors, service, door, endpoint, V2Codec(endpoint.signature, bundle.name, version))
+    else:
+        infer = partial(_not_tensors, service)
+    routes: Routes = {}
+    for base in bases:
+        routes["GET", base] = lambda exchange: exchange.respond(200, metadata)
+        routes["GET", f"{base}/ready"] = partial(_model_ready, service)
+        routes["POST", f"{base}/infer"] = infer
+    return routes
+
+
+def infer_tensors(
+    service: ModelService, door: Door, endpoint: Endpoint, codec: V2Codec | NativeTensorCodec, exchange: Exchange
+) -> None:
+    """Decode a JSON body into tensors and hand it on."""
+    door.refuse_while_draining()
+    door.check_json(exchange)
+    decoded = codec.decode(exchange.body)
+    exchange.body = b""  # it was read; arrays wait in the queue, and not their text beside them
+    request = HttpTensorRequest(exchange, endpoint.name, decoded, codec, service)
+    read_terms(exchange.headers, request)
+    service.submit(request)
+
+
+def _model_ready(service: ModelService, exchange: Exchange) -> None:
+    body = msgspec.json.encode({"name": service.name, "ready": service.ready})
+    exchange.respond(200 if service.ready else 503, body)
+
+
+def _not_tensors(service: ModelService, exchange: Exchange) -> None:
+    routes = ", ".join(f"/models/{service.name}/{endpoint.name}" for endpoint in service.manifest.endpoints)
+    raise InvalidRequest(f"model {service.name!r} takes and gives more than tensors; POST JSON to {routes}")
