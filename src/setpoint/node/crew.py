@@ -185,7 +185,7 @@ class Crew:
         spec = WorkerSpec(
             manifest=manifest,
             folder=self._config.folder,
-            variant=manifest.variants[0].name,
+            variants=(manifest.variants[0].name,),
             threads=self._config.threads,
             index=slot.index,
             arena_limit_bytes=self._limits.arena_limit_bytes,

@@ -29,7 +29,7 @@ class WorkerSpec(msgspec.Struct, frozen=True):
     Attributes:
         manifest: of the bundle.
         folder: with the bundle's files.
-        variant: name of the variant to load.
+        variants: names of those to load, in the order in which batches refer to them.
         threads: of the engine.
         index: of this worker among those of its model.
         arena_limit_bytes: shared memory it may use in each direction.
@@ -37,7 +37,7 @@ class WorkerSpec(msgspec.Struct, frozen=True):
 
     manifest: ModelManifest
     folder: Path
-    variant: str
+    variants: tuple[str, ...]
     threads: int
     index: int
     arena_limit_bytes: int
@@ -86,12 +86,19 @@ class WorkerHandle:
         self.pid = self._process.pid
         loop.add_reader(self._channel.fileno(), self._readable)
         arena_bytes = self._requests.size_bytes
-        self._send(messages.Load(arena_bytes, str(spec.folder), manifest, spec.variant, spec.threads, True, spec.index))
+        variants = list(spec.variants)
+        self._send(messages.Load(arena_bytes, str(spec.folder), manifest, variants, spec.threads, True, spec.index))
 
     # --- commands ------------------------------------------------------------------------------------------------
 
     def run(
-        self, batch: int, specs: Sequence[TensorSpec], requests: Sequence[TensorRequest], *, lone: bool = False
+        self,
+        batch: int,
+        specs: Sequence[TensorSpec],
+        requests: Sequence[TensorRequest],
+        *,
+        variant: int = 0,
+        lone: bool = False,
     ) -> bool:
         """Send a batch of tensors; False when the process is gone: then nobody saw the batch, and ``on_exit`` follows.
 
@@ -99,6 +106,7 @@ class WorkerHandle:
             batch: its number.
             specs: of the inputs.
             requests: at least one.
+            variant: place of the variant in the spec's.
             lone: there is nothing else to do now.
 
         Raises:
@@ -107,7 +115,7 @@ class WorkerHandle:
         if self._exited:
             return False
         extents = put_batch(self._requests, specs, [request.inputs for request in requests])
-        return self._send(messages.RunTensors(batch, self._requests.size_bytes, extents, lone))
+        return self._send(messages.RunTensors(batch, self._requests.size_bytes, extents, lone, variant))
 
     def call(self, batch: int, requests: Sequence[CallRequest], *, lone: bool = False) -> bool:
         """Send a batch of bodies for one endpoint; False and ``lone`` as ``run`` says.

@@ -29,13 +29,16 @@ class TensorExtent(msgspec.Struct, frozen=True, array_like=True, gc=False):
 class RunTensors(msgspec.Struct, frozen=True, array_like=True, tag="run", gc=False):
     """Node → worker: run these inputs (in the signature's order).
 
-    ``lone``: the node had nothing else to do, so a client that asks again at once is probably all there is.
+    Attributes:
+        lone: the node had nothing else to do, so a client that asks again at once is probably all there is.
+        variant: place of the variant to run among those loaded.
     """
 
     batch: int
     arena_bytes: int
     inputs: list[TensorExtent]
     lone: bool = False
+    variant: int = 0
 
 
 class CallEndpoint(msgspec.Struct, frozen=True, array_like=True, tag="call", gc=False):
@@ -71,14 +74,14 @@ class Load(msgspec.Struct, frozen=True, array_like=True, tag="load", gc=False):
     Attributes:
         folder: the bundle's files.
         manifest: as ``ModelManifest.to_json`` writes it, in an extent of the request arena.
-        variant: name of the variant to load.
+        variants: names of those to load; all stay resident, so that choosing another one costs nothing.
         worker: index of this worker among those of its model.
     """
 
     arena_bytes: int
     folder: str
     manifest: Extent
-    variant: str
+    variants: list[str]
     threads: int
     spin: bool
     worker: int

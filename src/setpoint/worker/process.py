@@ -1,4 +1,4 @@
-"""The worker process: load one variant, then run batch after batch until the node is gone."""
+"""The worker process: load a model's variants, then run batch after batch until the node is gone."""
 
 from __future__ import annotations
 
@@ -39,21 +39,20 @@ _WARMUP_LENGTHS = (8, 1, 16, 32, 64, 224)
 
 
 class Worker:
-    """One loaded variant and its side of the transport."""
+    """The loaded variants of one model, and its side of the transport."""
 
     def __init__(self, channel: Channel, requests: Arena, answers: tuple[Arena, Arena]) -> None:
         self._channel = channel
         self._requests = requests
         self._answers = answers
-        self._executable: Executable
-        self._loaded = False
+        self._executables: list[Executable] = []
         self._soon = False
         self._signature: Signature | None = None
 
     @property
     def _endpoints(self) -> PythonExecutable:
-        """The executable as one that has endpoints; the node calls endpoints of Python classes only."""
-        return cast("PythonExecutable", self._executable)
+        """The executable as one that has endpoints; the node calls endpoints of Python classes only, which have one."""
+        return cast("PythonExecutable", self._executables[0])
 
     def serve(self) -> None:
         """Handle commands until the node closes its end, which is also how the node's death looks."""
@@ -88,9 +87,9 @@ class Worker:
 
     def close(self) -> None:
         """Let the model give back what the end of the process would not."""
-        if self._loaded:
+        for executable in self._executables:
             try:
-                self._executable.close()
+                executable.close()
             except Exception:
                 # There is nobody left to tell, and the process ends either way.
                 _log.exception("the model could not be closed")
@@ -99,18 +98,22 @@ class Worker:
         self._channel.send(messages.encode(report))
 
     def _load(self, command: messages.Load) -> bool:
-        start_ns = time.monotonic_ns()
+        load_ns = warmup_ns = 0
         try:
             extent = command.manifest
             manifest = ModelManifest.from_json(self._requests.read(extent.offset, extent.length_bytes))
-            variant = next(variant for variant in manifest.variants if variant.name == command.variant)
+            by_name = {variant.name: variant for variant in manifest.variants}
             self._signature = manifest.signature
             options = EngineOptions(threads=command.threads, spin=command.spin)
-            self._executable = load_executable(variant, Path(command.folder), options)
-            self._loaded = True
-            loaded_ns = time.monotonic_ns()
-            if self._signature is not None and variant.engine != "python":
-                warm_up(self._executable, self._signature)
+            for name in command.variants:
+                start_ns = time.monotonic_ns()
+                executable = load_executable(by_name[name], Path(command.folder), options)
+                self._executables.append(executable)
+                loaded_ns = time.monotonic_ns()
+                if self._signature is not None and by_name[name].engine != "python":
+                    warm_up(executable, self._signature)
+                load_ns += loaded_ns - start_ns
+                warmup_ns += time.monotonic_ns() - loaded_ns
         except SetpointError as error:
             self._send(messages.Broken(error.kind, messages.said(error.message)))
             return False
@@ -122,8 +125,7 @@ class Worker:
         # What was loaded lives as long as the process: keep the collector from walking it again and again.
         gc.collect()
         gc.freeze()
-        done_ns = time.monotonic_ns()
-        self._send(messages.Ready((loaded_ns - start_ns) / 1e6, (done_ns - loaded_ns) / 1e6))
+        self._send(messages.Ready(load_ns / 1e6, warmup_ns / 1e6))
         return True
 
     def _run(self, command: messages.RunTensors) -> messages.Ran:
@@ -133,7 +135,8 @@ class Worker:
         try:
             specs = self._signature.inputs
             arrays = get(self._requests, command.inputs)
-            outputs = self._executable.run({spec.name: array for spec, array in zip(specs, arrays, strict=True)})
+            executable = self._executables[command.variant]
+            outputs = executable.run({spec.name: array for spec, array in zip(specs, arrays, strict=True)})
             extents = put(answers, self._signature.outputs, self._in_order(outputs))
         except SetpointError as error:
             message = messages.said(error.message)

@@ -19,11 +19,11 @@ tensors = st.builds(
     numbers,
 )
 commands = st.one_of(
-    st.builds(messages.RunTensors, numbers, numbers, st.lists(tensors, max_size=4)),
+    st.builds(messages.RunTensors, numbers, numbers, st.lists(tensors, max_size=4), st.booleans(), numbers),
     st.builds(messages.CallEndpoint, numbers, numbers, texts, st.booleans(), st.lists(extents, max_size=4)),
     st.builds(messages.StreamEndpoint, numbers, numbers, texts, st.booleans(), extents),
     st.builds(messages.Cancel, numbers),
-    st.builds(messages.Load, numbers, texts, extents, texts, numbers, st.booleans(), numbers),
+    st.builds(messages.Load, numbers, texts, extents, st.lists(texts, max_size=3), numbers, st.booleans(), numbers),
 )
 reports = st.one_of(
     st.builds(messages.Ready, st.floats(0, 1e9), st.floats(0, 1e9)),
