@@ -1,4 +1,7 @@
-"""Run a variant. One engine to a module, loaded by name when a variant asks for it."""
+"""Run a variant. One engine to a module, loaded by name when a variant asks for it.
+
+Beyond the built-in ones, any installed distribution may offer an engine through the entry points ``setpoint.engines``.
+"""
 
 from __future__ import annotations
 
@@ -9,34 +12,43 @@ from typing import TYPE_CHECKING, cast
 from setpoint.core import InvalidConfiguration, Variant
 from setpoint.engines.base import Arrays, Engine, EngineOptions, Executable
 from setpoint.engines.declared import DeclaredTensor
+from setpoint.engines.plugins import Offer, offers
 
 if TYPE_CHECKING:  # for annotations alone: at run time an adapter loads with its first variant
     from setpoint.engines.onnxruntime import OnnxExecutable as OnnxExecutable
     from setpoint.engines.python import PythonExecutable as PythonExecutable
 
-_ENGINES = {
-    "onnxruntime": ("setpoint.engines.onnxruntime", "OnnxEngine"),
-    "python": ("setpoint.engines.python", "PythonEngine"),
+ENTRY_POINT_GROUP = "setpoint.engines"
+
+BUILT_IN = {
+    "onnxruntime": "setpoint.engines.onnxruntime:OnnxEngine",
+    "python": "setpoint.engines.python:PythonEngine",
 }
 
 
 def engine_names() -> tuple[str, ...]:
-    """Every engine there is, installed or not."""
-    return tuple(_ENGINES)
+    """Every engine of ours, whether its library is installed or not."""
+    return tuple(BUILT_IN)
 
 
 def engine(name: str) -> Engine:
     """The engine of that name; imports its library.
 
     Raises:
-        InvalidConfiguration: there is no such engine; says which there are.
+        InvalidConfiguration: there is no such engine, or what another distribution offers by that name is broken; says
+            which there are.
         MissingExtra: its library is not installed.
     """
-    place = _ENGINES.get(name)
-    if place is None:
-        raise InvalidConfiguration(f"there is no engine {name!r}; expected one of {', '.join(_ENGINES)}")
-    module, attribute = place
-    return cast(Engine, getattr(importlib.import_module(module), attribute)())
+    place = BUILT_IN.get(name)
+    if place is not None:
+        module, _, attribute = place.partition(":")
+        return cast(Engine, getattr(importlib.import_module(module), attribute)())
+    problems = []
+    for offer in offers(ENTRY_POINT_GROUP, ("name", "load"), only=name):
+        if not offer.problem:
+            return cast(Engine, offer.loaded)
+        problems.append(f"; the engine {offer.problem}")
+    raise InvalidConfiguration(f"there is no engine {name!r}; expected one of {', '.join(BUILT_IN)}{''.join(problems)}")
 
 
 def load_executable(variant: Variant, folder: Path, options: EngineOptions) -> Executable:
@@ -67,13 +79,17 @@ def load_onnx(artifact: Path, options: EngineOptions, *, quiet: bool = False) ->
 
 
 __all__ = [
+    "BUILT_IN",
+    "ENTRY_POINT_GROUP",
     "Arrays",
     "DeclaredTensor",
     "Engine",
     "EngineOptions",
     "Executable",
+    "Offer",
     "engine",
     "engine_names",
     "load_executable",
     "load_onnx",
+    "offers",
 ]

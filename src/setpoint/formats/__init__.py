@@ -6,23 +6,26 @@ Beyond the built-in ones, any installed distribution may offer a format through 
 from __future__ import annotations
 
 import importlib
-import importlib.metadata
+import logging
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from setpoint.core import UnknownFormat
+from setpoint.core import Signature, UnknownFormat
+from setpoint.engines import offers
 from setpoint.formats.base import Format, PackedModel, PackOptions
 from setpoint.formats.isolated import pack_isolated
 
 ENTRY_POINT_GROUP = "setpoint.formats"
 
-_BUILT_IN = (
+BUILT_IN = {
     # In the order asked: a folder with a Python model may hold an ONNX file too, and a pickle says least about itself.
-    ("setpoint.formats.python_class", "PythonClassFormat"),
-    ("setpoint.formats.onnx", "OnnxFormat"),
-    ("setpoint.formats.sklearn", "SklearnFormat"),
-)
+    "python": "setpoint.formats.python_class:PythonClassFormat",
+    "onnx": "setpoint.formats.onnx:OnnxFormat",
+    "sklearn": "setpoint.formats.sklearn:SklearnFormat",
+}
+
+_log = logging.getLogger("setpoint.formats")
 
 
 def write_function(function: Callable[..., Any], folder: Path) -> Path:
@@ -33,12 +36,33 @@ def write_function(function: Callable[..., Any], folder: Path) -> Path:
     return write(function, folder)
 
 
+def read_rows(path: Path, signature: Signature) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The arrays of an ``.npz``: the inputs, fitted, and all others; see ``rows.read_rows``."""
+    from setpoint.formats.rows import read_rows as read
+
+    return read(path, signature)
+
+
+def made_up_rows(artifact: Path, rows: int, length: int | None = None) -> dict[str, Any]:
+    """Made-up input on which an ``.onnx`` file runs; see ``rows.made_up_rows``."""
+    from setpoint.formats.rows import made_up_rows as make
+
+    return make(artifact, rows, length)
+
+
 def formats() -> Iterator[Format]:
-    """Every format there is, built-in ones first. Cheap: heavy libraries load only when a format packs."""
-    for module, name in _BUILT_IN:
+    """Every format there is, built-in ones first. Cheap: heavy libraries load only when a format packs.
+
+    A format of another distribution that cannot be loaded is told in the log and passed over.
+    """
+    for place in BUILT_IN.values():
+        module, _, name = place.partition(":")
         yield getattr(importlib.import_module(module), name)()
-    for entry_point in sorted(importlib.metadata.entry_points(group=ENTRY_POINT_GROUP), key=lambda entry: entry.name):
-        yield entry_point.load()()
+    for offer in offers(ENTRY_POINT_GROUP, ("name", "recognises", "pack")):
+        if offer.problem:
+            _log.warning("the format %s", offer.problem)
+        else:
+            yield offer.loaded
 
 
 def recognise(source: Path) -> Format:
@@ -51,13 +75,23 @@ def recognise(source: Path) -> Format:
         raise UnknownFormat(f"there is no file or folder {str(source)!r}")
     asked = []
     for candidate in formats():
-        if candidate.recognises(source):
+        if _recognises(candidate, source):
             return candidate
         asked.append(candidate.name)
     raise UnknownFormat(
         f"{str(source)!r} is of no format that Setpoint reads: {', '.join(asked)}."
         " Wrap it in a Python class (a file that defines a setpoint.Model) to serve anything else"
     )
+
+
+def _recognises(candidate: Format, source: Path) -> bool:
+    try:
+        return candidate.recognises(source)
+    except Exception as error:
+        if type(candidate).__module__.startswith("setpoint."):
+            raise  # ours: a bug, to be seen
+        _log.warning("the format %r failed to look at %s and is passed over: %s", candidate.name, source, error)
+        return False
 
 
 def pack(source: Path, options: PackOptions, workdir: Path) -> PackedModel:
@@ -69,4 +103,17 @@ def pack(source: Path, options: PackOptions, workdir: Path) -> PackedModel:
     return recognise(source).pack(source, options, workdir)
 
 
-__all__ = ["Format", "PackOptions", "PackedModel", "formats", "pack", "pack_isolated", "recognise", "write_function"]
+__all__ = [
+    "BUILT_IN",
+    "ENTRY_POINT_GROUP",
+    "Format",
+    "PackOptions",
+    "PackedModel",
+    "formats",
+    "made_up_rows",
+    "pack",
+    "pack_isolated",
+    "read_rows",
+    "recognise",
+    "write_function",
+]

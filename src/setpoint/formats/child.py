@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 from pathlib import Path
@@ -11,6 +12,7 @@ import msgspec
 from setpoint.core import SetpointError
 from setpoint.formats import pack
 from setpoint.formats.base import PackOptions
+from setpoint.formats.confined import MEMORY_EXIT_CODE
 from setpoint.formats.isolated import Done, Failed, Job, freeze
 
 
@@ -21,8 +23,26 @@ def main() -> None:
     os.dup2(2, 1)  # the descriptor, not only sys.stdout: native libraries print too
     job = msgspec.json.decode(sys.stdin.buffer.read(), type=Job)
     sys.path.extend(path for path in job.import_paths if path not in sys.path)
+    warnings = _Warnings()
+    logging.getLogger("setpoint.formats").addHandler(warnings)
+    try:
+        outcome = _perform(job)
+    except MemoryError:
+        os._exit(MEMORY_EXIT_CODE)  # nothing that needs memory is safe now
     with answer:
-        answer.write(msgspec.json.encode(_perform(job)))
+        answer.write(msgspec.json.encode(msgspec.structs.replace(outcome, warnings=tuple(warnings.said))))
+
+
+class _Warnings(logging.Handler):
+    """Keeps what is said of plugins, for the caller to say: our own stderr is shown only where packing fails."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self.said: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Keep a sentence."""
+        self.said.append(record.getMessage())
 
 
 def _perform(job: Job) -> Done | Failed:

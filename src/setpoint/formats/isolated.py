@@ -1,10 +1,12 @@
 """Packing in a process of its own, so that a converter's framework, memory and crashes stay out of the caller's.
 
 This is the caller's half; ``child.py`` is the other. One JSON document goes each way: ``Job``; ``Done`` or ``Failed``.
+The child's bounds are in ``confined.py``.
 """
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import subprocess
@@ -16,7 +18,9 @@ import msgspec
 
 from setpoint.core import ConfigurationError, InternalError, ModelManifest, SetpointError
 from setpoint.formats.base import PackedModel, PackOptions
+from setpoint.formats.confined import MEMORY_EXIT_CODE, TIME_LIMIT_S, command, memory_limit_bytes
 
+_log = logging.getLogger("setpoint.formats")
 _TAIL_CHARACTERS = 600
 
 
@@ -37,6 +41,7 @@ class Done(msgspec.Struct, frozen=True, tag=True):
     manifest: ModelManifest
     files: dict[str, str]
     suggested_name: str
+    warnings: tuple[str, ...] = ()
 
 
 class Failed(msgspec.Struct, frozen=True, tag=True):
@@ -45,6 +50,7 @@ class Failed(msgspec.Struct, frozen=True, tag=True):
     error: str
     message: str
     attributes: dict[str, Any] = {}
+    warnings: tuple[str, ...] = ()
 
 
 def pack_isolated(source: Path, options: PackOptions, workdir: Path) -> PackedModel:
@@ -52,7 +58,7 @@ def pack_isolated(source: Path, options: PackOptions, workdir: Path) -> PackedMo
 
     Raises:
         SetpointError: the very class that packing raised in the child.
-        ConfigurationError: the child was killed, such as for using too much memory.
+        ConfigurationError: the child was ended for using too much memory or time, or was killed.
     """
     job = Job(
         source=str(source.absolute()),
@@ -62,16 +68,21 @@ def pack_isolated(source: Path, options: PackOptions, workdir: Path) -> PackedMo
         sample=str(options.sample.absolute()) if options.sample else "",
         import_paths=_import_paths(source, options.trust),
     )
-    # -P: a file in the current folder called onnx.py must not stand in for the library of that name.
-    child = subprocess.run(
-        [sys.executable, "-P", "-m", "setpoint.formats.child"],
-        input=msgspec.json.encode(job),
-        capture_output=True,
-        check=False,
-    )
+    try:
+        child = subprocess.run(
+            command(source, options.trust),
+            input=msgspec.json.encode(job),
+            capture_output=True,
+            check=False,
+            timeout=TIME_LIMIT_S,
+        )
+    except subprocess.TimeoutExpired:
+        raise ConfigurationError(f"packing {str(source)!r} was ended: it took more than {TIME_LIMIT_S:g} s") from None
     if child.returncode:
         raise _death(source, child)
     outcome = msgspec.json.decode(child.stdout, type=Done | Failed)
+    for warning in outcome.warnings:
+        _log.warning("%s", warning)
     if isinstance(outcome, Failed):
         raise revive(outcome)
     files = {path: Path(place) for path, place in outcome.files.items()}
@@ -116,6 +127,11 @@ def _import_paths(source: Path, trust: bool) -> tuple[str, ...]:
 
 def _death(source: Path, child: subprocess.CompletedProcess[bytes]) -> SetpointError:
     noise = child.stderr.decode(errors="replace").strip()
+    if child.returncode == MEMORY_EXIT_CODE:
+        limit_gib = memory_limit_bytes() / (1 << 30)
+        return ConfigurationError(
+            f"packing {str(source)!r} was ended: it wanted more memory than it may have ({limit_gib:.1f} GiB here)"
+        )
     if child.returncode < 0:
         name = signal.Signals(-child.returncode).name
         cause = " (out of memory?)" if -child.returncode == signal.SIGKILL else ""

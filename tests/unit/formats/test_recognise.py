@@ -1,6 +1,5 @@
 """Formats are asked in order, and errors cross processes unchanged."""
 
-import importlib.metadata
 from pathlib import Path
 
 import pytest
@@ -26,25 +25,6 @@ def test_scraps_of_other_formats_break_no_format(tmp_path: Path, content: bytes)
     path = tmp_path / "scrap"
     path.write_bytes(content)
     assert [candidate.name for candidate in formats() if candidate.recognises(path)] == []
-
-
-def test_another_distribution_may_offer_a_format(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    class TextFormat:
-        name = "text"
-
-        def recognises(self, source: Path) -> bool:
-            return source.read_bytes().startswith(b"text")
-
-    class EntryPoint:
-        name = "text"
-
-        def load(self) -> type[TextFormat]:
-            return TextFormat
-
-    monkeypatch.setattr(importlib.metadata, "entry_points", lambda group: [EntryPoint()] if "setpoint" in group else [])
-    path = tmp_path / "file"
-    path.write_bytes(b"text of mine")
-    assert recognise(path).name == "text"
 
 
 @pytest.mark.parametrize(
