@@ -161,7 +161,7 @@ def read_sample(path: Path, tensors: tuple[DeclaredTensor, ...]) -> dict[str, ND
             f"sample {path} holds {', '.join(sorted(arrays)) or 'nothing'}; expected one array for each of"
             f" {', '.join(names)}: numpy.savez({path.name!r}, {names[0]}=…)"
         )
-    return {tensor.name: _fit(path, tensor, arrays[tensor.name]) for tensor in tensors}
+    return {tensor.name: fit(path, tensor, arrays[tensor.name]) for tensor in tensors}
 
 
 def load_npz(path: Path) -> dict[str, NDArray[Any]]:
@@ -177,7 +177,12 @@ def load_npz(path: Path) -> dict[str, NDArray[Any]]:
         raise InvalidConfiguration(f"sample {path} cannot be read as .npz: {error}") from error
 
 
-def _fit(path: Path, tensor: DeclaredTensor, array: NDArray[Any]) -> NDArray[Any]:
+def fit(path: Path, tensor: DeclaredTensor, array: NDArray[Any]) -> NDArray[Any]:
+    """An array of a user's ``.npz`` as the tensor's datatype.
+
+    Raises:
+        InvalidConfiguration: another rank, other lengths, or values that do not fit.
+    """
     expected = f"sample {path}, {tensor.name}: expected {tensor.spec}"
     if len(array.shape) != len(tensor.axes) or any(
         not is_free(axis) and axis != length for axis, length in zip(tensor.axes, array.shape, strict=False)
