@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from setpoint.core import InvalidConfiguration, Lineage
 from setpoint.formats.base import PackedModel, PackOptions
+from setpoint.formats.onnx_weights import WEIGHTS, set_weights_apart
 from setpoint.formats.probe import probe
 from setpoint.formats.tensor_model import ARTIFACT, source_digest, tensor_manifest
 
@@ -46,7 +47,8 @@ class OnnxFormat:
         return is_model(source) if source.is_file() else len(_models_in(source)) == 1
 
     def pack(self, source: Path, options: PackOptions, workdir: Path) -> PackedModel:
-        """Probe and describe the model. Its bytes are kept, unless it had to be rewritten (``ZipMap``).
+        """Probe and describe the model. Its bytes are kept, unless it had to be rewritten (``ZipMap``); large weights
+        get a file of their own.
 
         Raises:
             InvalidConfiguration: not loadable, weights outside its folder, or nothing runs through it.
@@ -59,6 +61,9 @@ class OnnxFormat:
         if removed := drop_zip_maps(model):
             checks.append(f"outputs {', '.join(removed)} give the probabilities as a tensor instead of a list of maps")
             artifact = _rewrite(model, model_file, weights, workdir)
+        if not weights and set_weights_apart(model, workdir / WEIGHTS):
+            artifact = _rewrite(model, model_file, weights, workdir)
+            weights = {WEIGHTS: workdir / WEIGHTS}
         shares_range = any(node.op_type in _RANGE_AT_RUN_TIME for node in _nodes(model.graph))
         found = probe(artifact, options.sample, shares_range=shares_range)
         lineage = Lineage(
