@@ -11,6 +11,7 @@ from setpoint.worker.messages import (
     StreamChunk,
     StreamEnd,
 )
+from setpoint.worker.nursery import ForkServers, Nursery
 from setpoint.worker.request import DEFAULT_PRIORITY, CallRequest, Request, StreamRequest, TensorRequest
 
 __all__ = [
@@ -19,6 +20,8 @@ __all__ = [
     "Answered",
     "Broken",
     "CallRequest",
+    "ForkServers",
+    "Nursery",
     "Ran",
     "Ready",
     "Report",

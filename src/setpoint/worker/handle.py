@@ -7,7 +7,6 @@ import contextlib
 import os
 import signal
 import subprocess
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -19,8 +18,12 @@ from setpoint.core import ModelManifest, SetpointError, TensorSpec, error_of
 from setpoint.worker import messages
 from setpoint.worker.arena import Arena, layout
 from setpoint.worker.channel import Channel
+from setpoint.worker.nursery import ForkedProcess, Interpreters, Nursery
 from setpoint.worker.request import CallRequest, StreamRequest, TensorRequest
 from setpoint.worker.tensors import get, put_batch
+
+_INTERPRETERS = Interpreters()
+_NEVER_BORN = "could not be started"
 
 
 class WorkerSpec(msgspec.Struct, frozen=True):
@@ -59,13 +62,24 @@ class WorkerHandle:
     """One worker process. Knows nothing of queues or retries; those are the node's.
 
     Attributes:
-        pid: of the process.
         answers: the arenas that answers come in; batch ``n`` uses ``answers[n & 1]``, so that the answers of one batch
             can be read while the worker computes the next.
     """
 
-    def __init__(self, spec: WorkerSpec, events: WorkerEvents, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(
+        self,
+        spec: WorkerSpec,
+        events: WorkerEvents,
+        loop: asyncio.AbstractEventLoop,
+        nursery: Nursery = _INTERPRETERS,
+    ) -> None:
         """Start the process; ``Ready`` or ``Broken`` will be reported.
+
+        Args:
+            spec: what it is to hold.
+            events: whom to tell.
+            loop: on whose thread everything happens.
+            nursery: where the process comes from.
 
         Raises:
             OSError: this machine has no process or no descriptor left for it; nothing was started.
@@ -81,13 +95,22 @@ class WorkerHandle:
             (manifest,) = self._put_bodies([spec.manifest.to_json()])
             with theirs:
                 inherited = (theirs.fileno(), self._requests.descriptor, *(arena.descriptor for arena in self.answers))
-                self._process = _start(inherited, spec)
+                self._process = nursery.start(
+                    inherited,
+                    threads=spec.threads,
+                    arena_limit_bytes=spec.arena_limit_bytes,
+                    engines=tuple(sorted({v.engine for v in spec.manifest.variants if v.name in spec.variants})),
+                )
             on_failure.pop_all()
-        self.pid = self._process.pid
         loop.add_reader(self._channel.fileno(), self._readable)
         arena_bytes = self._requests.size_bytes
         variants = list(spec.variants)
         self._send(messages.Load(arena_bytes, str(spec.folder), manifest, variants, spec.threads, True, spec.index))
+
+    @property
+    def pid(self) -> int:
+        """Of the process; 0 until it has said who it is."""
+        return self._process.pid
 
     # --- commands ------------------------------------------------------------------------------------------------
 
@@ -184,7 +207,9 @@ class WorkerHandle:
 
     def kill(self) -> None:
         """End the process now. ``on_exit`` follows."""
-        if self._process.poll() is None:
+        if not self.pid:
+            self._gone(_NEVER_BORN)
+        elif self._process.poll() is None:
             self._process.kill()
 
     def close(self) -> None:
@@ -233,7 +258,7 @@ class WorkerHandle:
 
     def _take(self, packet: memoryview) -> bool:
         if not packet:
-            self._gone("")
+            self._gone("" if self.pid else _NEVER_BORN)
             return False
         try:
             report = messages.decode_report(packet)
@@ -241,7 +266,19 @@ class WorkerHandle:
             # Something in the process writes where only we write: nothing it says can be trusted any more.
             self.kill()
             return False
+        if isinstance(report, messages.Born):
+            return self._born(report)
         self._events.on_report(self, report)
+        return True
+
+    def _born(self, report: messages.Born) -> bool:
+        if not isinstance(self._process, ForkedProcess) or self.pid:
+            self.kill()  # it is long born: whatever says this is not ours
+            return False
+        if not report.pid:
+            self._gone(f"{_NEVER_BORN}: {report.error}")
+            return False
+        self._process.born(report.pid)
         return True
 
     def _gone(self, reason: str) -> None:
@@ -259,8 +296,9 @@ class WorkerHandle:
     async def _reap(self, reason: str) -> None:
         status = await asyncio.to_thread(self._wait)
         # Processes that the model started or forked would outlive it, holding its memory and our descriptors.
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(self.pid, signal.SIGKILL)
+        if self.pid:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(self.pid, signal.SIGKILL)
         self._events.on_exit(self, reason or _how_it_ended(status))
 
     def _wait(self) -> int:
@@ -275,39 +313,6 @@ def _arena(limit_bytes: int, on_failure: contextlib.ExitStack) -> Arena:
     arena = Arena.create(limit_bytes)
     on_failure.callback(arena.close)
     return arena
-
-
-def _start(inherited: tuple[int, ...], spec: WorkerSpec) -> subprocess.Popen[bytes]:
-    numbers = map(str, (*inherited, spec.arena_limit_bytes, os.getpid()))
-    # The node decides when a worker ends. A signal for the whole group must not reach one that cannot yet say so:
-    # it starts with these blocked, and lets them in when it has handlers.
-    mask = signal.pthread_sigmask(signal.SIG_BLOCK, messages.NOT_FOR_WORKERS)
-    try:
-        return subprocess.Popen(
-            # -P: a file of the user's that is called as a library must not be imported in its place.
-            [sys.executable, "-P", "-m", "setpoint.worker", *numbers],
-            pass_fds=inherited,
-            process_group=0,  # so that what the model starts can be ended with it
-            stdin=subprocess.DEVNULL,
-            stdout=2,  # a model that prints must not write into what the node says on its standard output
-            env=_environment(spec.threads),
-        )
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-
-
-def _environment(threads: int) -> dict[str, str]:
-    """The node's environment, and what libraries read only before they are imported.
-
-    ONNX Runtime sends usage data home unless it is told not to; a person who wants that sets the variable to 0.
-    """
-    return {
-        "ORT_DISABLE_TELEMETRY": "1",
-        **os.environ,
-        "PYTHONUNBUFFERED": "1",
-        "OMP_NUM_THREADS": str(threads),
-        "OPENBLAS_NUM_THREADS": str(threads),
-    }
 
 
 def _how_it_ended(status: int) -> str:

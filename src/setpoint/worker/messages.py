@@ -90,6 +90,13 @@ class Load(msgspec.Struct, frozen=True, array_like=True, tag="load", gc=False):
 Command = Load | RunTensors | CallEndpoint | StreamEndpoint | Cancel
 
 
+class Born(msgspec.Struct, frozen=True, array_like=True, tag="born", gc=False):
+    """Forked worker → node, the first packet: which process it is; 0 and the reason where there is none."""
+
+    pid: int
+    error: str = ""
+
+
 class Ready(msgspec.Struct, frozen=True, array_like=True, tag="ready", gc=False):
     """Worker → node: loaded and warmed up."""
 
@@ -153,7 +160,7 @@ class StreamEnd(msgspec.Struct, frozen=True, array_like=True, tag="end", gc=Fals
     error: str = ""
 
 
-Report = Ready | Broken | Ran | Answered | StreamChunk | StreamEnd
+Report = Born | Ready | Broken | Ran | Answered | StreamChunk | StreamEnd
 
 PACKET_LIMIT_BYTES = 1 << 18
 """Largest packet either side sends; the socket buffers are set to hold it."""

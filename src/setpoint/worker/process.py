@@ -11,7 +11,7 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from setpoint.engines import PythonExecutable
 
 _log = logging.getLogger("setpoint.worker")
-_PR_SET_PDEATHSIG = 1  # linux/prctl.h
+_PR_SET_PDEATHSIG, _PR_SET_NAME = 1, 15  # linux/prctl.h
 _BRISK_NS = 500_000
 """A run this short is worth looking for the next batch instead of sleeping."""
 _PATIENCE_NS = 200_000
@@ -236,14 +236,19 @@ def _one_line(error: Exception) -> str:
     return messages.said(f"{type(error).__name__}: {error}".splitlines()[0])
 
 
-def _outlive_nobody(node_pid: int) -> None:
+def end_with(node_pid: int) -> None:
     """Die with the node, whatever the model is doing: a run that never returns would never see the channel close."""
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != node_pid:  # it died before we could ask
         sys.exit(1)
 
 
-def _ignore_group_signals() -> None:
+def become_named(name: str) -> None:
+    """What ``ps -o comm`` and ``top`` call this process; the kernel keeps 15 characters."""
+    ctypes.CDLL(None).prctl(_PR_SET_NAME, name.encode())
+
+
+def ignore_group_signals() -> None:
     """Ctrl-C and a service manager's SIGTERM reach the whole group; the node decides when we end.
 
     Handlers that do nothing, not SIG_IGN: that would be inherited by whatever programs the model starts.
@@ -253,22 +258,33 @@ def _ignore_group_signals() -> None:
     signal.pthread_sigmask(signal.SIG_UNBLOCK, messages.NOT_FOR_WORKERS)
 
 
-def main(arguments: list[str]) -> int:
-    """Entry of ``python -m setpoint.worker CHANNEL REQUESTS ANSWERS ANSWERS ARENA_LIMIT_BYTES NODE_PID``.
+def run_worker(descriptors: Sequence[int], arena_limit_bytes: int) -> None:
+    """Serve until the node is gone.
 
-    The first four are inherited descriptors.
+    Args:
+        descriptors: of the channel, the requests' arena and the two answers' arenas.
+        arena_limit_bytes: of each.
     """
-    *descriptors, limit_bytes, node_pid = map(int, arguments)
-    _outlive_nobody(node_pid)
-    _ignore_group_signals()
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(name)s %(message)s")
     for descriptor in descriptors:
         os.set_inheritable(descriptor, False)  # not for the programs that the model starts
     channel_fd, requests_fd, first_fd, second_fd = descriptors
     channel = Channel(socket.socket(fileno=channel_fd))
-    answers = (Arena(first_fd, limit_bytes), Arena(second_fd, limit_bytes))
-    worker = Worker(channel, Arena(requests_fd, limit_bytes), answers)
+    answers = (Arena(first_fd, arena_limit_bytes), Arena(second_fd, arena_limit_bytes))
+    worker = Worker(channel, Arena(requests_fd, arena_limit_bytes), answers)
     with contextlib.suppress(BrokenPipeError, ConnectionResetError):
         worker.serve()
     worker.close()
+
+
+def main(arguments: list[str]) -> int:
+    """Entry of ``python -m setpoint.worker run CHANNEL REQUESTS ANSWERS ANSWERS ARENA_LIMIT_BYTES NODE_PID``.
+
+    The first four are inherited descriptors.
+    """
+    *descriptors, limit_bytes, node_pid = map(int, arguments)
+    end_with(node_pid)
+    ignore_group_signals()
+    become_named("setpoint-worker")
+    run_worker(descriptors, limit_bytes)
     return 0
