@@ -45,7 +45,7 @@ def prepare(folder: Path) -> Path:
 def sentences(most: int) -> list[str]:
     """Real text: sentences of the licences that came with the installed packages, a whole licence, and odd cases."""
     licences = sorted(Path(sysconfig.get_paths()["purelib"]).glob("*.dist-info/**/LICEN[CS]E*"))
-    texts = [path.read_text(errors="replace") for path in licences]
+    texts = [path.read_text(errors="replace") for path in licences if path.is_file()]
     found = dict.fromkeys(  # a set that keeps its order
         " ".join(sentence.split()) for text in texts for sentence in re.split(r"(?<=[.;:])\s|\n\s*\n", text)
     )
