@@ -18,14 +18,24 @@ class Limits(msgspec.Struct, frozen=True):
     """Largest JSON body: reading JSON holds up everybody else on the node, by 50 to 180 ms a MiB for unkind ones."""
     header_limit_bytes: int = 32 * 1024
     """Request line and headers together."""
+    header_count_limit: int = 128
+    """Headers of one request, each repeated one counted."""
+    bodies_limit_bytes: int = 512 * MIB
+    """All bodies together that have come in part; one more piece of any is answered 503."""
     connection_limit: int = 4096
     """Open connections; one more is answered 503 and closed."""
     pipeline_limit: int = 64
     """Requests one connection may have in flight; more are left in the socket until some are answered."""
+    stream_limit: int = 256
+    """Streamed answers (server-sent events) at once, waiting ones included; one more is answered 503."""
+    grpc_call_limit: int = 4096
+    """Calls and streams in flight over gRPC; more are answered RESOURCE_EXHAUSTED."""
     header_timeout_s: float = 10.0
     """From the first byte of a request to the end of its headers."""
-    body_timeout_s: float = 30.0
-    """From the end of the headers to the end of the body."""
+    body_timeout_s: float = 120.0
+    """From the end of the headers to the end of the body: the largest one takes so long at 4.5 Mbit/s."""
+    body_rate_bytes_per_s: int = 4096
+    """A body that has come slower than this for five seconds is given up."""
     idle_timeout_s: float = 75.0
     """A kept-alive connection without a request."""
     write_timeout_s: float = 30.0

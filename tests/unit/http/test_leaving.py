@@ -7,6 +7,8 @@ import weakref
 import pytest
 from in_memory import Client, chunked, keep, request
 
+from setpoint.node.http import Exchange
+
 
 def watch(client: Client) -> list[int]:
     """Which requests are told that their client has left."""
@@ -160,6 +162,26 @@ def test_requests_in_the_backlog_were_accepted_too() -> None:
     assert drained(client, *rounds, lambda: client.exchanges[4].respond(200, b"4"))
     assert [response.json for response in client.responses()] == [0, 1, 2, 3, 4]
     assert client.responses()[-1].closes
+
+
+def test_pipelined_requests_that_were_read_before_draining_are_served() -> None:
+    """They once got a 503 where only the pipeline limit had kept them from being handled in time."""
+
+    def answer_unless_draining(exchange: Exchange) -> None:
+        client.server.refuse_while_draining()
+
+    client = Client(answer_unless_draining, pipeline_limit=2)
+    client.send(request() * 5)
+
+    def answer(*indices: int) -> None:
+        for index in indices:
+            client.exchanges[index].respond(200, b"%d" % index)
+
+    def come_late() -> None:
+        client.send(request("/late"))
+
+    assert drained(client, lambda: answer(0, 1), lambda: answer(3, 2), come_late, lambda: answer(4))
+    assert [response.status for response in client.responses()][:5] == [200] * 5
 
 
 def test_requests_that_come_while_draining_are_answered_behind_those_in_flight() -> None:

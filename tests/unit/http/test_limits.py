@@ -33,6 +33,49 @@ def test_headers_beyond_the_limit_are_refused(head: bytes, packet_bytes: int) ->
     assert not client.exchanges
 
 
+@pytest.mark.parametrize("name", ["x-{}", "x"], ids=["names of their own", "one name"])
+def test_headers_have_a_number(name: str) -> None:
+    def headers(count: int) -> list[str]:
+        return [f"{name.format(index)}: v" for index in range(count - 1)]  # and host
+
+    client = Client(header_count_limit=20)
+    client.send(request("/a", None, *headers(20)) * 10)
+    assert client.statuses() == [200] * 10
+    client.send(request("/b", None, *headers(21)))
+    assert client.statuses()[10:] == [431]
+    assert "20" in client.responses()[10].json["error"]
+    assert client.closed
+
+
+def test_all_bodies_being_read_have_a_limit_together() -> None:
+    first = Client(bodies_limit_bytes=3 * LIMIT)
+    begun = request("/", b"x" * 2 * LIMIT)
+    second, third = (Client(server=first.server) for _ in range(2))
+    for client in (first, second):
+        client.send(begun[:-LIMIT])
+    third.send(begun[: -LIMIT + 1])
+    assert [client.statuses() for client in (first, second, third)] == [[], [], [503]]
+    assert int(third.responses()[0].headers[b"retry-after"]) >= 1
+    second.vanish()
+    first.send(begun[-LIMIT:])
+    assert first.statuses() == [200]
+    assert first.server.held_body_bytes == 0
+
+
+def test_bodies_that_come_in_one_packet_count_towards_nothing() -> None:
+    client = Client(bodies_limit_bytes=LIMIT).send(request("/", b"x" * 2 * LIMIT) * 3)
+    assert client.statuses() == [200] * 3
+
+
+def test_a_body_that_is_refused_is_let_go() -> None:
+    message = chunked("/", b"x" * 600, b"x" * 600)
+    client = Client(body_limit_bytes=LIMIT).send(message[:500])
+    assert client.server.held_body_bytes > 0
+    client.send(message[500:])
+    assert client.statuses() == [413]
+    assert client.server.held_body_bytes == 0
+
+
 def test_a_head_without_end_is_refused_before_its_end() -> None:
     client = Client(header_limit_bytes=LIMIT).send(b"GET / HTTP/1.1\r\nx: ")
     sent = 0

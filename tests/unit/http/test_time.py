@@ -44,18 +44,51 @@ def test_a_header_byte_now_and_then_does_not_help() -> None:
     assert client.statuses() == [408]
 
 
-def test_a_slow_body_is_refused() -> None:
-    client = Client(body_timeout_s=30).send(HEAD)
+def test_a_body_that_takes_too_long_is_refused() -> None:
+    client = Client(body_timeout_s=30, body_rate_bytes_per_s=1).send(HEAD)
     for _ in range(30):
-        client.wait(1).send(b"a")
+        client.wait(1).send(b"aa")
     assert not client.transport.received
     client.wait(1)
     assert client.statuses() == [408]
     assert client.closed
 
 
+def test_a_body_that_comes_too_slowly_is_refused_long_before_its_time_is_over() -> None:
+    client = Client(body_timeout_s=120, body_rate_bytes_per_s=50).send(request("/", b"a" * 9000)[:-9000])
+    for _ in range(4):
+        client.wait(1).send(b"a" * 40)
+        assert not client.transport.received
+    client.wait(1)
+    assert client.statuses() == [408]
+    assert "slower than 50 bytes a second" in client.responses()[0].json["error"]
+    assert client.server.held_body_bytes == 0
+
+
+def test_a_body_that_begins_fast_and_then_stalls_is_refused() -> None:
+    """Its mean rate would be good for minutes."""
+    client = Client(body_rate_bytes_per_s=50).send(request("/", b"a" * 90_000)[:-1])
+    for _ in range(11):
+        client.wait(1)
+    assert client.statuses() == [408]
+
+
+def test_a_slow_body_that_keeps_the_rate_is_read() -> None:
+    client = Client(body_timeout_s=120, body_rate_bytes_per_s=50).send(request("/", b"a" * 6000)[:-6000])
+    for _ in range(100):
+        client.wait(1).send(b"a" * 60)
+    assert client.statuses() == [200]
+
+
+def test_each_body_has_its_own_pace() -> None:
+    client = Client(body_rate_bytes_per_s=50)
+    for _ in range(4):
+        client.send(request("/", b"a" * 100)[:-50]).wait(4).send(b"a" * 50)
+    assert client.statuses() == [200] * 4
+
+
 def test_headers_and_body_have_their_own_time() -> None:
-    client = Client(header_timeout_s=10, body_timeout_s=30).send(HEAD[:20]).wait(9).send(HEAD[20:]).wait(29)
+    client = Client(header_timeout_s=10, body_timeout_s=30).send(HEAD[:20]).wait(9).send(HEAD[20:]).wait(4)
     assert not client.closed
     client.send(b"a" * 100)
     assert client.statuses() == [200]

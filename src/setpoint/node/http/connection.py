@@ -11,10 +11,12 @@ import asyncio
 from collections import deque
 from typing import TYPE_CHECKING, cast
 
-from setpoint.core import RequestError, RequestTimeout, SetpointError
+from setpoint.core import RequestError, SetpointError
 from setpoint.node.http.exchange import Exchange, respond_error
-from setpoint.node.http.head import CONTINUE
+from setpoint.node.http.head import CLOSE, CONTINUE, KEEP_ALIVE, Headers, response_head, stream_head
+from setpoint.node.http.pace import Pace
 from setpoint.node.http.reading import Phase, RequestReader
+from setpoint.node.http.refusals import header_too_slow
 
 if TYPE_CHECKING:
     from setpoint.node.http.server import HttpServer
@@ -38,6 +40,8 @@ class HttpConnection(RequestReader):
         self._exchanges: deque[Exchange] = deque()
         # Read but not yet handled: beyond the pipeline limit, or the client does not read its answers.
         self._backlog: deque[Exchange] = deque()
+        # How many of them were read before the node began to drain.
+        self._promised = 0
         self._advancing = False
         self._going_on = False
         # A refusal that must wait until the backlog was handled.
@@ -47,6 +51,9 @@ class HttpConnection(RequestReader):
         self._closing_since_ns = 0
         self._write_paused_since_ns = 0
         self._read_paused = False
+        # How fast the body comes that began at this time.
+        self._pace: Pace | None = None
+        self._paced_since_ns = 0
 
     # --- asyncio's side ------------------------------------------------------------------------------------------
 
@@ -67,6 +74,7 @@ class HttpConnection(RequestReader):
         for exchange in left:
             if not exchange.complete:
                 exchange.disconnected()
+        self._forget_body()
         del self._parser  # it holds this connection's methods: the two would wait for the garbage collector
 
     def eof_received(self) -> bool:
@@ -111,52 +119,85 @@ class HttpConnection(RequestReader):
     def _invite_body(self) -> None:
         """Not while earlier answers are owed: it would be read as one of them. Such clients wait a second or so."""
         if not self._exchanges:
-            self.write(CONTINUE)
+            self._write(CONTINUE)
 
     # --- the exchanges' side -------------------------------------------------------------------------------------
 
-    def keeps_alive(self, exchange: Exchange) -> bool:
-        """Decide, when its head is written, whether the connection stays open behind this answer."""
-        if exchange.keep_alive:
-            if not self._ending and not self._server.draining:
-                return True
-            behind = self._exchanges and self._exchanges[-1] is not exchange
-            if behind or self._backlog or self._last_word is not None:
-                return True  # what stands behind it was accepted and will be answered
-            exchange.keep_alive = False
-        self._ending = True  # a client that reads "close" does not read what comes behind it
-        return False
+    def answer(self, exchange: Exchange, status: int, body: bytes, content_type: bytes, headers: Headers) -> None:
+        """Send a whole answer, when every earlier request has its own."""
+        server = self._server
+        server.responses[status] += 1
+        lines = exchange.lines
+        if self._ending or server.draining or not exchange.keep_alive or exchange.http_10:
+            lines += self._connection_line(exchange)
+        said = response_head(status, content_type, len(body), headers, exchange.request_id, lines)
+        if exchange.method != b"HEAD":
+            said += body
+        exchanges = self._exchanges
+        if not exchanges or exchanges[0] is not exchange:
+            exchange.hold(said)
+        else:
+            transport = self._transport
+            if not transport.is_closing():
+                transport.write(said)
+            if len(exchanges) == 1 and not self._backlog:  # what nearly always happens, without the loops
+                exchanges.popleft()
+                exchange.on_disconnect = None
+                server.ended()
+                if not exchange.keep_alive:
+                    self._close()
+                return
+        self._advance()
 
-    def is_turn_of(self, exchange: Exchange) -> bool:
-        """Whether every earlier request was answered whole."""
+    def begin(self, exchange: Exchange, content_type: bytes, headers: Headers) -> None:
+        """Send the head of a stream."""
+        chunked = not exchange.http_10
+        if not chunked:
+            exchange.keep_alive = False
+        self._server.responses[200] += 1
+        lines = exchange.lines + self._connection_line(exchange)
+        self._say(exchange, stream_head(content_type, headers, chunked, exchange.request_id, lines))
+
+    def send(self, exchange: Exchange, chunk: bytes) -> None:
+        """Send a piece of a stream."""
+        self._say(exchange, chunk if exchange.http_10 else b"%x\r\n%b\r\n" % (len(chunk), chunk))
+
+    def end(self, exchange: Exchange) -> None:
+        """Send the end of a stream, and give the turn to the next request."""
+        if not exchange.http_10:
+            self._say(exchange, b"0\r\n\r\n")
+        exchange.streaming = False
+        exchange.on_writable = None
+        self._advance()
+
+    def is_congested(self, exchange: Exchange) -> bool:
+        """The client is behind with reading, or earlier requests are not answered yet."""
+        return self._write_paused_since_ns != 0 or not self._is_turn_of(exchange)
+
+    def _is_turn_of(self, exchange: Exchange) -> bool:
         return bool(self._exchanges) and self._exchanges[0] is exchange
 
-    @property
-    def congested(self) -> bool:
-        """The client is behind with reading."""
-        return self._write_paused_since_ns != 0
+    def _say(self, exchange: Exchange, chunk: bytes) -> None:
+        if self._is_turn_of(exchange):
+            self._write(chunk)
+        else:
+            exchange.hold(chunk)
 
-    def write(self, chunk: bytes) -> None:
+    def _write(self, chunk: bytes) -> None:
         """Send bytes; nowhere, if the client has left."""
         if not self._transport.is_closing():
             self._transport.write(chunk)
 
-    def count_response(self, status: int) -> None:
-        """Tell the server's counters."""
-        self._server.responses[status] += 1
-
-    def finished(self) -> None:
-        """An exchange was answered whole: give the turn to the next."""
-        exchanges = self._exchanges
-        if len(exchanges) == 1 and not self._backlog and exchanges[0].complete:
-            # What nearly always happens, without the loops.
-            done = exchanges.popleft()
-            done.on_disconnect = None
-            self._server.ended()
-            if not done.keep_alive:
-                self._close()
-        else:
-            self._advance()
+    def _connection_line(self, exchange: Exchange) -> bytes:
+        """Decide, when its head is written, whether the connection stays open behind this answer."""
+        if exchange.keep_alive:
+            behind = self._exchanges and self._exchanges[-1] is not exchange
+            if behind or self._backlog or self._last_word is not None or not (self._ending or self._server.draining):
+                # What stands behind it was accepted and will be answered.
+                return KEEP_ALIVE if exchange.http_10 else b""
+            exchange.keep_alive = False
+        self._ending = True  # a client that reads "close" does not read what comes behind it
+        return CLOSE
 
     def _advance(self) -> None:
         """Write what has its turn, handle what waits."""
@@ -172,14 +213,18 @@ class HttpConnection(RequestReader):
                 if not done.keep_alive:
                     self._close()
                 elif exchanges and (pending := exchanges[0].take_pending()):
-                    self.write(pending)
+                    self._write(pending)
                     self._let_write()
             if not self._backlog or self._write_paused_since_ns or max(len(exchanges), self._handled) >= limit:
                 break
             self._handled += 1
             waiting = self._backlog.popleft()
             exchanges.append(waiting)
-            self._server.handle(waiting)
+            if self._promised:
+                self._promised -= 1
+                self._server.handle_promised(waiting)
+            else:
+                self._server.handle(waiting)
         self._advancing = False
         self._go_on_later()
         if not self._backlog:
@@ -190,7 +235,11 @@ class HttpConnection(RequestReader):
 
     def _let_write(self) -> None:
         """Tell whoever has the turn that more may be sent, if it wants to know."""
-        if self._exchanges and not self.congested and (on_writable := self._exchanges[0].on_writable) is not None:
+        if (
+            self._exchanges
+            and not self._write_paused_since_ns
+            and (on_writable := self._exchanges[0].on_writable) is not None
+        ):
             on_writable()
 
     # --- the server's side ---------------------------------------------------------------------------------------
@@ -206,12 +255,20 @@ class HttpConnection(RequestReader):
                 self._transport.abort()
         elif self._read_paused or (self._phase is Phase.IDLE and self._exchanges):
             self._phase_since_ns = now_ns  # the client waits for us
+            self._pace = None
         elif self._phase is Phase.HEADERS and waited_s > self._limits.header_timeout_s:
-            self._refuse(RequestTimeout(f"the request's headers took longer than {self._limits.header_timeout_s:g} s"))
-        elif self._phase is Phase.BODY and waited_s > self._limits.body_timeout_s:
-            self._refuse(RequestTimeout(f"the request's body took longer than {self._limits.body_timeout_s:g} s"))
+            self._refuse(header_too_slow(self._limits))
+        elif self._phase is Phase.BODY:
+            self._check_pace(now_ns)
         elif self._phase is Phase.IDLE and waited_s > self._limits.idle_timeout_s:
             self._close()
+
+    def _check_pace(self, now_ns: int) -> None:
+        if self._pace is None or self._paced_since_ns != self._phase_since_ns:
+            self._paced_since_ns = self._phase_since_ns
+            self._pace = Pace(self._limits, self._phase_since_ns)
+        if (timeout := self._pace.judge(now_ns, self._body_bytes)) is not None:
+            self._refuse(timeout)
 
     def _check_closing(self, waited_s: float) -> None:
         if self._lingering and waited_s > _LINGER_S:
@@ -231,6 +288,10 @@ class HttpConnection(RequestReader):
         self._server.began()
         self._exchanges.append(exchange)
         respond_error(exchange, error)
+
+    def drain(self) -> None:
+        """The node begins to shut down; what was read until now is answered."""
+        self._promised = len(self._backlog)
 
     def close_if_idle(self) -> None:
         """Close unless a request is in flight."""
@@ -260,7 +321,7 @@ class HttpConnection(RequestReader):
             return
         self._reading = None
         self._refusal = None
-        self._body.clear()
+        self._forget_body()
         self._phase = Phase.IDLE
         accepted = self._backlog or self._exchanges
         if accepted and not accepted[-1].keep_alive:

@@ -3,17 +3,36 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from setpoint.core import SetpointError
-from setpoint.node.http.head import response_head, stream_head
+from setpoint.node.http.head import JSON, Headers
+from setpoint.node.http.identity import TraceContext, given_request_id, made_request_id, trace_context
 from setpoint.wire import body_of, headers_of, status_of
 
-if TYPE_CHECKING:
-    from setpoint.node.http.connection import HttpConnection
 
-JSON = b"application/json"
-Headers = tuple[tuple[bytes, bytes], ...]
+class Answering(Protocol):
+    """The connection that a request came on, in whichever version of HTTP."""
+
+    def answer(self, exchange: Exchange, status: int, body: bytes, content_type: bytes, headers: Headers) -> None:
+        """Send a whole answer."""
+        ...
+
+    def begin(self, exchange: Exchange, content_type: bytes, headers: Headers) -> None:
+        """Send the head of a stream."""
+        ...
+
+    def send(self, exchange: Exchange, chunk: bytes) -> None:
+        """Send a piece of a stream, which is not empty."""
+        ...
+
+    def end(self, exchange: Exchange) -> None:
+        """Send the end of a stream."""
+        ...
+
+    def is_congested(self, exchange: Exchange) -> bool:
+        """Whether what is sent now would wait in memory."""
+        ...
 
 
 class Exchange:
@@ -27,9 +46,10 @@ class Exchange:
         method: such as ``b"POST"``.
         path: as sent, percent-encoded, without the query.
         query: what came behind ``?``; empty without.
-        headers: by name in lower case; of repeated ones the last.
+        headers: by name in lower case; of repeated ones the last, except where a list was meant.
         body: whole, transfer-decoded.
         keep_alive: the client means to reuse the connection.
+        lines: headers of the answer, ready to be sent, each ended by CR LF: for whoever handles the request to add to.
         on_disconnect: called once, if the client leaves before its answer is complete.
         on_writable: called when more may be sent after ``congested`` was true.
     """
@@ -37,11 +57,14 @@ class Exchange:
     __slots__ = (
         "_connection",
         "_pending",
+        "_request_id",
+        "_trace",
         "answered",
         "body",
         "headers",
         "http_10",
         "keep_alive",
+        "lines",
         "method",
         "on_disconnect",
         "on_writable",
@@ -50,9 +73,11 @@ class Exchange:
         "streaming",
     )
 
-    def __init__(self, connection: HttpConnection) -> None:
+    def __init__(self, connection: Answering) -> None:
         self._connection = connection
         self._pending: list[bytes] | None = None
+        self._request_id: bytes | None = None
+        self._trace: TraceContext | None = None
         self.method = b""
         self.path = b""
         self.query = b""
@@ -62,6 +87,7 @@ class Exchange:
         self.http_10 = False
         self.answered = False
         self.streaming = False
+        self.lines = b""
         self.on_disconnect: Callable[[], None] | None = None
         self.on_writable: Callable[[], None] | None = None
 
@@ -72,15 +98,29 @@ class Exchange:
             len(self.path) + len(self.query) + sum(len(name) + len(value) + 4 for name, value in self.headers.items())
         )
 
+    @property
+    def request_id(self) -> bytes:
+        """The client's ``x-request-id``, or one made here; the answer carries it."""
+        if self._request_id is None:
+            given = self.headers.get(b"x-request-id")
+            self._request_id = (given and given_request_id(given)) or made_request_id()
+        return self._request_id
+
+    @property
+    def trace(self) -> TraceContext | None:
+        """The trace that the client's ``traceparent`` names; None without a well-formed one."""
+        if self._trace is None and (traceparent := self.headers.get(b"traceparent")) is not None:
+            self._trace = trace_context(traceparent, self.headers.get(b"tracestate", b""))
+        return self._trace
+
     def respond(self, status: int, body: bytes, content_type: bytes = JSON, headers: Headers = ()) -> None:
         """Answer whole. A second answer is a programming error and is refused loudly."""
         if self.answered:
             raise RuntimeError(f"{self.method!r} {self.path!r} was answered twice")
         self.answered = True
-        head = response_head(status, content_type, len(body), headers, self.http_10, self._connection.keeps_alive(self))
-        self._connection.count_response(status)
-        self._write(head if self.method == b"HEAD" else head + body)
-        self._connection.finished()
+        if b"traceparent" in self.headers:
+            self._tell_trace()
+        self._connection.answer(self, status, body, content_type, headers)
 
     def begin_stream(self, content_type: bytes, headers: Headers = ()) -> None:
         """Begin an answer of unknown length: chunked, or to the end of the connection for HTTP/1.0."""
@@ -88,31 +128,21 @@ class Exchange:
             raise RuntimeError(f"{self.method!r} {self.path!r} was answered twice")
         self.answered = True
         self.streaming = True
-        if self.http_10:
-            self.keep_alive = False
-        self._connection.count_response(200)
-        self._write(stream_head(content_type, headers, self.http_10, self._connection.keeps_alive(self)))
+        self._tell_trace()
+        self._connection.begin(self, content_type, headers)
 
     def send(self, chunk: bytes) -> None:
         """Send a piece of a stream."""
         if chunk:
-            self._write(chunk if self.http_10 else b"%x\r\n%b\r\n" % (len(chunk), chunk))
+            self._connection.send(self, chunk)
 
     def end_stream(self) -> None:
         """The stream is complete."""
-        if not self.http_10:
-            self._write(b"0\r\n\r\n")
-        self.streaming = False
-        self.on_writable = None
-        self._connection.finished()
+        self._connection.end(self)
 
-    def _write(self, chunk: bytes) -> None:
-        if self._connection.is_turn_of(self):
-            self._connection.write(chunk)
-        elif self._pending is None:
-            self._pending = [chunk]
-        else:
-            self._pending.append(chunk)
+    def _tell_trace(self) -> None:
+        if (trace := self.trace) is not None:
+            self.lines += trace.response_line
 
     def disconnected(self) -> None:
         """The client has left before everything was said."""
@@ -125,17 +155,35 @@ class Exchange:
     @property
     def congested(self) -> bool:
         """What is sent now would wait in memory: for the client to read, or for the requests before this one."""
-        return self._connection.congested or not self._connection.is_turn_of(self)
+        return self._connection.is_congested(self)
 
     @property
     def complete(self) -> bool:
         """Everything was said."""
         return self.answered and not self.streaming
 
+    def hold(self, chunk: bytes) -> None:
+        """Keep what is said before it is this request's turn on the connection (pipelining)."""
+        if self._pending is None:
+            self._pending = [chunk]
+        else:
+            self._pending.append(chunk)
+
     def take_pending(self) -> bytes:
-        """What was said before it was this request's turn on the connection (pipelining)."""
+        """What was held."""
         pending, self._pending = self._pending, None
         return b"".join(pending) if pending else b""
+
+
+_LISTS = {b"traceparent", b"tracestate", b"accept", b"accept-encoding", b"access-control-request-headers"}
+
+
+def add_repeated(headers: dict[bytes, bytes], name: bytes, value: bytes) -> None:
+    """Take a header that came before: joined where a list is meant, else instead of the first.
+
+    Of ``traceparent`` there may be one only; two joined are malformed, and so count as none.
+    """
+    headers[name] = b"%b,%b" % (headers[name], value) if name in _LISTS else value
 
 
 def respond_error(exchange: Exchange, error: SetpointError) -> None:

@@ -6,62 +6,75 @@ import time
 from email.utils import formatdate
 from http import HTTPStatus
 
+JSON = b"application/json"
+Headers = tuple[tuple[bytes, bytes], ...]
+
 _STATUS_LINES = {status.value: b"HTTP/1.1 %d %b\r\n" % (status.value, status.phrase.encode()) for status in HTTPStatus}
+_OK_JSON = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: "
+_NO_CONTENT = 204
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+CLOSE = b"connection: close\r\n"
+KEEP_ALIVE = b"connection: keep-alive\r\n"
 
 
-class _Date:
-    """The Date header, made anew each second."""
+class _Clock:
+    """The Date header, made anew each second: between ``since_s`` and ``until_s`` it is right."""
 
-    second = -1
-    header = b""
-
-    @classmethod
-    def current(cls) -> bytes:
-        second = int(time.time())
-        if second != cls.second:
-            cls.second = second
-            cls.header = b"date: %b\r\nserver: setpoint\r\n" % formatdate(second, usegmt=True).encode()
-        return cls.header
+    since_s = 0.0
+    until_s = 0.0
+    lines = b""
+    date = b""
 
 
-def _connection_header(http_10: bool, keep_alive: bool) -> bytes:
-    if not keep_alive:
-        return b"connection: close\r\n"
-    return b"connection: keep-alive\r\n" if http_10 else b""
+def date_lines() -> bytes:
+    """``date`` and ``server``."""
+    if not _Clock.since_s <= time.time() < _Clock.until_s:  # also when somebody set the clock back
+        _new_second()
+    return _Clock.lines
+
+
+def date_value() -> bytes:
+    """The value of the ``date`` header."""
+    date_lines()
+    return _Clock.date
+
+
+def _new_second() -> None:
+    second = int(time.time())
+    _Clock.since_s, _Clock.until_s = float(second), second + 1.0
+    _Clock.date = formatdate(second, usegmt=True).encode()
+    _Clock.lines = b"date: %b\r\nserver: setpoint\r\n\r\n" % _Clock.date
 
 
 def response_head(
-    status: int,
-    content_type: bytes,
-    length_bytes: int,
-    headers: tuple[tuple[bytes, bytes], ...],
-    http_10: bool,
-    keep_alive: bool,
+    status: int, content_type: bytes, length_bytes: int, headers: Headers, request_id: bytes, lines: bytes
 ) -> bytes:
-    """Head of an answer whose length is known."""
-    extra = b"".join([b"%b: %b\r\n" % header for header in headers]) if headers else b""
-    return b"%bcontent-type: %b\r\ncontent-length: %d\r\n%b%b%b\r\n" % (
-        _STATUS_LINES[status],
-        content_type,
-        length_bytes,
-        extra,
-        _connection_header(http_10, keep_alive),
-        _Date.current(),
+    """Head of an answer whose length is known.
+
+    Args:
+        headers: of this answer, as pairs.
+        request_id: the value of ``x-request-id``.
+        lines: more headers, ready to be sent, each ended by CR LF.
+    """
+    if status == 200 and content_type is JSON and not headers:
+        # What nearly every answer is, with one formatting for all of it.
+        return b"%b%d\r\nx-request-id: %b\r\n%b%b" % (_OK_JSON, length_bytes, request_id, lines, date_lines())
+    more = b"".join([b"%b: %b\r\n" % header for header in headers])
+    framing = (
+        b"" if status == _NO_CONTENT else b"content-type: %b\r\ncontent-length: %d\r\n" % (content_type, length_bytes)
     )
+    return b"%b%bx-request-id: %b\r\n%b%b%b" % (_STATUS_LINES[status], framing, request_id, more, lines, date_lines())
 
 
-def stream_head(
-    content_type: bytes, headers: tuple[tuple[bytes, bytes], ...], http_10: bool, keep_alive: bool
-) -> bytes:
-    """Head of an answer whose length is not known when it begins."""
-    extra = b"".join([b"%b: %b\r\n" % header for header in headers])
-    framing = b"" if http_10 else b"transfer-encoding: chunked\r\n"
-    return b"%bcontent-type: %b\r\ncache-control: no-store\r\n%b%b%b%b\r\n" % (
+def stream_head(content_type: bytes, headers: Headers, chunked: bool, request_id: bytes, lines: bytes) -> bytes:
+    """Head of an answer whose length is not known when it begins: in chunks, or up to the end of the connection."""
+    more = b"".join([b"%b: %b\r\n" % header for header in headers])
+    return b"%bcontent-type: %b\r\ncache-control: no-store\r\n%bx-request-id: %b\r\n%b%b%b" % (
         _STATUS_LINES[200],
         content_type,
-        framing,
-        extra,
-        _connection_header(http_10, keep_alive),
-        _Date.current(),
+        b"transfer-encoding: chunked\r\n" if chunked else b"",
+        request_id,
+        more,
+        lines,
+        date_lines(),
     )

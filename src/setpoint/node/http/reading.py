@@ -11,14 +11,17 @@ from typing import TYPE_CHECKING, cast
 
 import httptools
 
-from setpoint.core import RequestError, RequestTooLarge, SetpointError, UnsupportedMedia
-from setpoint.node.http.exchange import Exchange
+from setpoint.core import RequestError, SetpointError, UnsupportedMedia
+from setpoint.node.http.exchange import Answering, Exchange, add_repeated
+from setpoint.node.http.refusals import body_too_large, header_too_large, too_many_bodies, too_many_headers
 
 if TYPE_CHECKING:
     from setpoint.node.http.server import HttpServer
 
 _SMALL_CHUNK_BYTES = 1024
 _SLASH = ord("/")
+_HEADER_BYTES = len(b"a:\r\n")
+"""Of the shortest header there is."""
 _OFFER_HEADERS = (b"connection", b"upgrade")
 
 
@@ -28,6 +31,9 @@ class Phase(Enum):
     IDLE = "idle"
     HEADERS = "headers"
     BODY = "body"
+
+
+_IDLE, _HEADERS, _BODY = Phase  # looking a member up in its class takes seven times as long
 
 
 class RequestReader(asyncio.Protocol):
@@ -40,7 +46,8 @@ class RequestReader(asyncio.Protocol):
         self._server = server
         self._limits = server.limits
         self._parser = httptools.HttpRequestParser(self)
-        self._phase = Phase.IDLE
+        self._small_head_bytes = min(self._limits.header_limit_bytes, self._limits.header_count_limit * _HEADER_BYTES)
+        self._phase = _IDLE
         self._phase_since_ns = 0
         self._received_ns = 0
         # Requests handed on in this turn of the event loop: each connection has its turn, however much it sent.
@@ -52,6 +59,10 @@ class RequestReader(asyncio.Protocol):
         self._reading: Exchange | None = None
         # Its head offered another protocol: the parser stops behind it.
         self._offering: Exchange | None = None
+        # Headers of this request beyond the first of each name.
+        self._repeats = 0
+        # What of the body being read counts towards the budget for all of them.
+        self._counted_bytes = 0
         self._refusal: SetpointError | None = None
         # Nothing more will be read: the connection closes behind its last answer.
         self._ending = False
@@ -91,10 +102,12 @@ class RequestReader(asyncio.Protocol):
         except httptools.HttpParserError as error:
             self._refuse(RequestError(f"not a valid HTTP/1.1 request: {error}"))
             return
+        if self._phase is _BODY and self._refusal is None:
+            self._count_body()
         if self._refusal is not None:
             self._refuse(self._refusal)
-        elif self._head_bytes > self._limits.header_limit_bytes and self._phase is not Phase.IDLE:
-            self._refuse(_header_too_large(self._limits.header_limit_bytes))
+        elif self._phase is not _IDLE and self._head_bytes > self._limits.header_limit_bytes:
+            self._refuse(header_too_large(self._limits))
 
     def _decline_upgrade(self, rest: memoryview) -> None:
         """Go on in HTTP/1.1 where a client offers another protocol, as Java's does with its first request.
@@ -118,12 +131,37 @@ class RequestReader(asyncio.Protocol):
                 rest = rest[offer.args[0] :]
         self._ending = True  # CONNECT: what follows is not HTTP, and its answer says that we close
 
+    def _judge_head(self, exchange: Exchange) -> SetpointError | None:
+        """For all heads but small ones, whose bytes are too few for anything to be too much."""
+        limits = self._limits
+        if exchange.head_bytes > limits.header_limit_bytes:
+            return header_too_large(limits)
+        if len(exchange.headers) + self._repeats > limits.header_count_limit:
+            return too_many_headers(limits)
+        return None
+
+    def _count_body(self) -> None:
+        """A body that is not here whole takes its part of what all such bodies may hold."""
+        more_bytes = self._body_bytes - self._counted_bytes
+        self._counted_bytes += more_bytes
+        if not self._server.hold_body(more_bytes):
+            self._refusal = too_many_bodies(self._limits)
+
+    def _forget_body(self) -> None:
+        """It is read, or never will be."""
+        self._body = []
+        self._body_bytes = 0
+        if self._counted_bytes:
+            self._server.hold_body(-self._counted_bytes)
+            self._counted_bytes = 0
+
     # --- httptools' side -----------------------------------------------------------------------------------------
 
     def on_message_begin(self) -> None:
         """First byte of a request."""
-        self._reading = Exchange(self)  # type: ignore[arg-type]  # the other half makes this a whole connection
-        self._phase = Phase.HEADERS
+        self._reading = Exchange(cast(Answering, self))  # the other half makes this a whole connection
+        self._repeats = 0
+        self._phase = _HEADERS
         self._phase_since_ns = self._received_ns
 
     def on_url(self, url: bytes) -> None:
@@ -135,8 +173,13 @@ class RequestReader(asyncio.Protocol):
     def on_header(self, name: bytes, value: bytes) -> None:
         """One header; or a trailer, which nobody here needs."""
         exchange = self._reading
-        if exchange is not None and self._phase is Phase.HEADERS:
-            exchange.headers[name.lower()] = value
+        if exchange is not None and self._phase is _HEADERS:
+            name = name.lower()
+            if name in exchange.headers:
+                self._repeats += 1
+                add_repeated(exchange.headers, name, value)
+            else:
+                exchange.headers[name] = value
 
     def on_headers_complete(self) -> None:
         """Decide whether the body may come."""
@@ -147,7 +190,7 @@ class RequestReader(asyncio.Protocol):
         exchange.method = parser.get_method()
         exchange.keep_alive = parser.should_keep_alive()
         headers = exchange.headers
-        self._phase = Phase.BODY
+        self._phase = _BODY
         self._phase_since_ns = self._received_ns
         if not exchange.keep_alive or b"connection" in headers:  # HTTP/1.1 keeps alive without saying so
             version = parser.get_http_version()
@@ -163,11 +206,11 @@ class RequestReader(asyncio.Protocol):
         if exchange.path[0] != _SLASH:
             _resolve_target(exchange)
         declared = headers.get(b"content-length")
-        if self._head_bytes > self._limits.header_limit_bytes < exchange.head_bytes:
-            self._refusal = _header_too_large(self._limits.header_limit_bytes)
+        if self._head_bytes > self._small_head_bytes and (refusal := self._judge_head(exchange)) is not None:
+            self._refusal = refusal
         elif declared is not None:
             if int(declared) > self._limits.body_limit_bytes:
-                self._refusal = _body_too_large(self._limits.body_limit_bytes)
+                self._refusal = body_too_large(self._limits)
         elif b"transfer-encoding" in headers and headers[b"transfer-encoding"].strip().lower() != b"chunked":
             coding = headers[b"transfer-encoding"].decode("latin-1")[:40]
             self._refusal = UnsupportedMedia(f"transfer-encoding {coding!r} is not supported; send it chunked only")
@@ -180,7 +223,7 @@ class RequestReader(asyncio.Protocol):
         self._body_bytes += len(chunk)
         body = self._body
         if self._body_bytes > self._limits.body_limit_bytes:
-            self._refusal = _body_too_large(self._limits.body_limit_bytes)
+            self._refusal = body_too_large(self._limits)
             body.clear()
         elif self._refusal is not None:
             return
@@ -199,10 +242,9 @@ class RequestReader(asyncio.Protocol):
         body = self._body
         if body:
             exchange.body = cast(bytes, body[0]) if len(body) == 1 else b"".join(body)
-            self._body = []
-        self._body_bytes = 0
+            self._forget_body()
         self._head_bytes = 0
-        self._phase = Phase.IDLE
+        self._phase = _IDLE
         self._accept(exchange)
 
 
@@ -213,11 +255,3 @@ def _resolve_target(exchange: Exchange) -> None:
     elif (scheme_end := exchange.path.find(b"://")) > 0:
         path_start = exchange.path.find(b"/", scheme_end + 3)
         exchange.path = exchange.path[path_start:] if path_start > 0 else b"/"
-
-
-def _body_too_large(limit_bytes: int) -> RequestTooLarge:
-    return RequestTooLarge(f"the request's body is larger than the limit of {limit_bytes} bytes (--max-body)")
-
-
-def _header_too_large(limit_bytes: int) -> RequestTooLarge:
-    return RequestTooLarge(f"the request's headers are larger than the limit of {limit_bytes} bytes", header=True)

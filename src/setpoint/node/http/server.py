@@ -44,6 +44,8 @@ class HttpServer:
         self.connection_limit = limits.connection_limit
         self.now_ns = clock.now_ns
         self.in_flight = 0
+        self.held_body_bytes = 0
+        self._keeping_promise = False
         self.draining = False
 
     @property
@@ -82,6 +84,14 @@ class HttpServer:
         except Exception as bug:
             # The boundary: whatever went wrong inside, this client gets an answer and the others are not disturbed.
             respond_error(exchange, self.bug(bug))
+
+    def handle_promised(self, exchange: Exchange) -> None:
+        """Give the handler a request that was read before draining began: it is not too late for it."""
+        before, self._keeping_promise = self._keeping_promise, True
+        try:
+            self.handle(exchange)
+        finally:
+            self._keeping_promise = before
 
     def bug(self, bug: BaseException) -> InternalError:
         """Log a bug of ours; returns what the client is told of it."""
@@ -124,6 +134,8 @@ class HttpServer:
             give_up: called when that is over, to answer what is left before its connections close.
         """
         self.draining = True
+        for connection in list(self._connections):
+            connection.drain()
         end_s = asyncio.get_running_loop().time() + timeout_s
         if self.in_flight == 0:
             self._idle.set()
@@ -138,9 +150,14 @@ class HttpServer:
         await self.close(max(_FLUSH_S, end_s - asyncio.get_running_loop().time()))
         return drained
 
+    def hold_body(self, more_bytes: int) -> bool:
+        """So many bytes more (or fewer) of bodies are being read; False when all of them are too many."""
+        self.held_body_bytes += more_bytes
+        return self.held_body_bytes <= self.limits.bodies_limit_bytes
+
     def refuse_while_draining(self) -> None:
-        """Raise ``Draining`` if the node is shutting down."""
-        if self.draining:
+        """Raise ``Draining`` if the node is shutting down, unless what is being handled came before."""
+        if self.draining and not self._keeping_promise:
             raise Draining("the node is shutting down; send the request to another one")
 
     async def close(self, flush_s: float = _FLUSH_S) -> None:
