@@ -1,7 +1,8 @@
-"""Open Inference Protocol V2, inference over JSON: requests to arrays, arrays to responses.
+"""Open Inference Protocol V2, inference over REST: requests to arrays, arrays to responses.
 
-Source: open-inference-protocol, ``inference_rest.md``. ``data`` may be flat or nested, row-major. FP16 and BF16 have
-no JSON form there. Beyond the specification: ``null`` in a floating tensor is NaN.
+Sources: open-inference-protocol, ``inference_rest.md``; Triton's binary tensor data extension, by which some or all
+tensors stand behind the JSON. ``data`` in the JSON may be flat or nested, row-major. FP16 and BF16 have no JSON form.
+Beyond the specification: ``null`` in a floating tensor is NaN.
 """
 
 from __future__ import annotations
@@ -16,31 +17,19 @@ from numpy.typing import NDArray
 
 from setpoint.core import FREE, InvalidRequest, Signature
 from setpoint.wire.batch import BatchOutputs
+from setpoint.wire.classification import classify
 from setpoint.wire.json_body import decoding, excerpt
-from setpoint.wire.json_tensor import TensorReader
-
-_Unread = dict[str, msgspec.Raw]
-"""Parameters that nothing here implements: judged as JSON, but no objects are made of them."""
-
-
-class _Input(msgspec.Struct, gc=False):
-    name: str
-    shape: list[int]
-    datatype: str
-    data: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
-    parameters: _Unread | None = None
-
-
-class _RequestedOutput(msgspec.Struct, gc=False):
-    name: str
-    parameters: _Unread | None = None
-
-
-class _Body(msgspec.Struct, gc=False):
-    inputs: list[_Input]
-    id: str = ""
-    parameters: _Unread | None = None
-    outputs: list[_RequestedOutput] | None = None
+from setpoint.wire.json_tensor import TensorReader, encode_flat
+from setpoint.wire.raw_tensor import Raw, array_of, bytes_of
+from setpoint.wire.v2_messages import (
+    ABSENT,
+    NO_OUTPUT_PARAMETERS,
+    NO_PARAMETERS,
+    Input,
+    RequestedOutput,
+    RequestParameters,
+    decode_body,
+)
 
 
 class InferRequest(msgspec.Struct, frozen=True, gc=False):
@@ -53,6 +42,11 @@ class InferRequest(msgspec.Struct, frozen=True, gc=False):
             empty where they cannot. Only requests of equal inner shapes can share a batch.
         id: to be echoed; empty without.
         wanted: positions of the wanted outputs in the signature, or None for all.
+        binary: for each output that is given, whether it stands behind the JSON; empty where none does.
+        classes: for each output that is given, how many of its highest values are wanted as text, 0 for the tensor;
+            empty where all are given as tensors.
+        timeout_ns: how long the client waits; 0 where it does not say.
+        priority: V2's: 1 is the most urgent, 0 is the default.
     """
 
     arrays: list[NDArray[Any]]
@@ -60,9 +54,13 @@ class InferRequest(msgspec.Struct, frozen=True, gc=False):
     inner_shapes: tuple[tuple[int, ...], ...]
     id: str = ""
     wanted: tuple[int, ...] | None = None
+    binary: tuple[bool, ...] = ()
+    classes: tuple[int, ...] = ()
+    timeout_ns: int = 0
+    priority: int = 0
 
 
-_decode_body = msgspec.json.Decoder(_Body).decode
+_NO_TAIL = memoryview(b"")
 _NO_ARRAY: NDArray[Any] = np.empty(0)
 
 
@@ -76,7 +74,14 @@ class SignatureReader:
         self._free_inside = any(FREE in spec.shape[1:] for spec in signature.inputs)
 
     def request(
-        self, arrays: list[NDArray[Any]], request_id: str = "", wanted: tuple[int, ...] | None = None
+        self,
+        arrays: list[NDArray[Any]],
+        request_id: str = "",
+        wanted: tuple[int, ...] | None = None,
+        binary: tuple[bool, ...] = (),
+        classes: tuple[int, ...] = (),
+        timeout_ns: int = 0,
+        priority: int = 0,
     ) -> InferRequest:
         """Put arrays (in the signature's order, each of its declared shape) into a request.
 
@@ -95,7 +100,7 @@ class SignatureReader:
             if rows == 0:
                 raise InvalidRequest("the request has no rows: the first axis of its inputs is 0")
         inner_shapes = tuple([array.shape[1:] for array in arrays]) if self._free_inside else ()
-        return InferRequest(arrays, rows, inner_shapes, request_id, wanted)
+        return InferRequest(arrays, rows, inner_shapes, request_id, wanted, binary, classes, timeout_ns, priority)
 
     def raise_wrong_inputs(self, got: Sequence[str]) -> NoReturn:
         """Say what inputs the model takes."""
@@ -106,6 +111,11 @@ class SignatureReader:
 
 @lru_cache(maxsize=4096)
 def _shape_key(shape: tuple[int, ...]) -> bytes:
+    return b"%b," % msgspec.json.encode(shape)
+
+
+@lru_cache(maxsize=4096)
+def _shape_and_data_key(shape: tuple[int, ...]) -> bytes:
     return b'%b,"data":' % msgspec.json.encode(shape)
 
 
@@ -114,66 +124,171 @@ class V2Codec:
 
     def __init__(self, signature: Signature, model: str, version: str) -> None:
         self._reader = SignatureReader(signature)
+        self._outputs = signature.outputs
         self._output_position = {spec.name: position for position, spec in enumerate(signature.outputs)}
         self._prefix = b'{"model_name":%b,"model_version":%b,' % (
             msgspec.json.encode(model),
             msgspec.json.encode(version),
         )
-        self._output_prefix = tuple(
-            b'{"name":%b,"datatype":"%b","shape":' % (msgspec.json.encode(spec.name), spec.datatype.encode())
-            for spec in signature.outputs
+        self._output_names = tuple(
+            b'{"name":%b,"datatype":"' % msgspec.json.encode(spec.name) for spec in signature.outputs
         )
-        self._all_outputs = range(len(signature.outputs))
-        self._no_json = next((spec for spec in signature.outputs if not spec.type.json_number), None)
+        self._output_prefix = tuple(
+            b'%b%b","shape":' % (name, spec.datatype.encode())
+            for name, spec in zip(self._output_names, signature.outputs, strict=True)
+        )
+        self._all_outputs = tuple(range(len(signature.outputs)))
+        self._all_binary = (True,) * len(signature.outputs)
+        self._all_have_json = all(spec.type.json_number for spec in signature.outputs)
 
-    def decode(self, body: bytes) -> InferRequest:
+    def decode(self, body: bytes, json_bytes: int | None = None) -> InferRequest:
         """Read a request body.
+
+        Args:
+            body: JSON, and behind it the tensors that are binary.
+            json_bytes: length of the JSON; None where all of the body is JSON, 0 where all of it is one tensor.
 
         Raises:
             InvalidRequest: malformed JSON, a wrong name, datatype, shape or element; the message names it.
+            RequestTooLarge: more BYTES elements than one request may have.
         """
+        if json_bytes == 0:
+            return self._raw_request(body)
+        head: Raw = body
+        tail = _NO_TAIL
+        if json_bytes is not None:
+            head, tail = memoryview(body)[:json_bytes], memoryview(body)[json_bytes:]
         with decoding("a V2 inference request"):
-            request = _decode_body(body)
+            request = decode_body(head)
         reader = self._reader
         inputs = request.inputs
         if len(inputs) != len(reader.readers):
             reader.raise_wrong_inputs([tensor.name for tensor in inputs])
         arrays: list[NDArray[Any]] = [_NO_ARRAY] * len(inputs)
+        start = 0
         for tensor in inputs:
             position = reader.position.get(tensor.name, -1)
             if position < 0 or arrays[position] is not _NO_ARRAY:
                 reader.raise_wrong_inputs([tensor.name for tensor in inputs])
-            arrays[position] = self._array(position, tensor)
-        wanted = self._wanted(request.outputs) if request.outputs else None
-        if self._no_json is not None:
+            size_bytes = ABSENT if tensor.parameters is None else tensor.parameters.binary_data_size
+            if size_bytes == ABSENT:
+                arrays[position] = self._array(position, tensor)
+            else:
+                arrays[position] = self._binary_array(position, tensor, tail, start, size_bytes)
+                start += size_bytes
+        if start != len(tail):
             raise InvalidRequest(
-                f"output {self._no_json.name!r} is {self._no_json.datatype}, which has no V2 JSON form; "
-                "use the native route POST /models/NAME/ENDPOINT"
+                f"behind the JSON stand {len(tail)} bytes, the inputs' binary_data_size are {start} together"
             )
-        return reader.request(arrays, request.id, wanted)
+        if request.parameters is None and not request.outputs and self._all_have_json:
+            return reader.request(arrays, request.id)
+        return self._with_choices(arrays, request.id, request.parameters or NO_PARAMETERS, request.outputs or [])
 
-    def _array(self, position: int, tensor: _Input) -> NDArray[Any]:
+    def _raw_request(self, body: bytes) -> InferRequest:
+        """The body is the only input, one row of it; all outputs come back binary."""
+        specs = self._reader.signature.inputs
+        if len(specs) != 1:
+            raise InvalidRequest(f"a body that is one raw tensor fits models of one input; this one has {len(specs)}")
+        (spec,) = specs
+        batched = self._reader.signature.batched
+        shape = [1 if axis == 0 and batched else length for axis, length in enumerate(spec.shape)]
+        if shape.count(FREE) > 1:
+            raise InvalidRequest(f"a raw tensor leaves one axis open at most; the model takes {spec}; send its shape")
+        if not spec.type.itemsize_bytes:
+            shape = [1 if length == FREE else length for length in shape]
+            if self._reader.readers[0].check_shape(shape) != 1:
+                raise InvalidRequest(f"a raw tensor of BYTES is one element; the model takes {spec}; send its shape")
+            text = np.empty(1, object)
+            text[0] = bytes(body)
+            return self._reader.request([text.reshape(shape)], binary=self._all_binary)
+        if FREE in shape:
+            known_bytes = spec.type.itemsize_bytes
+            for length in shape:
+                known_bytes *= 1 if length == FREE else length
+            shape[shape.index(FREE)] = len(body) // known_bytes if known_bytes else 0
+        elements = self._reader.readers[0].check_shape(shape)
+        array = array_of(spec, memoryview(body), tuple(shape), elements)
+        return self._reader.request([array], binary=self._all_binary)
+
+    def _checked(self, position: int, tensor: Input) -> int:
+        """Judge datatype and shape; returns the number of elements."""
         spec = self._reader.signature.inputs[position]
-        reader = self._reader.readers[position]
         if tensor.datatype != spec.datatype:
             raise InvalidRequest(
                 f"input {spec.name!r} has datatype {excerpt(tensor.datatype)!r}, the model takes {spec.datatype}"
             )
-        elements = reader.check_shape(tensor.shape)
+        return self._reader.readers[position].check_shape(tensor.shape)
+
+    def _array(self, position: int, tensor: Input) -> NDArray[Any]:
+        elements = self._checked(position, tensor)
+        spec = self._reader.signature.inputs[position]
         if isinstance(tensor.data, msgspec.UnsetType):
             raise InvalidRequest(f"input {spec.name!r} has no data")
         if not spec.type.json_number:
             raise InvalidRequest(
-                f"{spec.datatype} has no V2 JSON form; send input {spec.name!r} through POST /models/NAME/ENDPOINT"
+                f"{spec.datatype} has no V2 JSON form; send input {spec.name!r} as binary data, "
+                "or through POST /models/NAME/ENDPOINT"
             )
-        return reader.flat_or_nested(tensor.data, tensor.shape, elements)
+        return self._reader.readers[position].flat_or_nested(tensor.data, tensor.shape, elements)
 
-    def _wanted(self, outputs: list[_RequestedOutput]) -> tuple[int, ...]:
+    def _binary_array(
+        self, position: int, tensor: Input, tail: memoryview, start: int, size_bytes: int
+    ) -> NDArray[Any]:
+        elements = self._checked(position, tensor)
+        spec = self._reader.signature.inputs[position]
+        if not isinstance(tensor.data, msgspec.UnsetType):
+            raise InvalidRequest(f"input {spec.name!r} is given twice: in data and behind the JSON")
+        if not 0 <= size_bytes <= len(tail) - start:
+            raise InvalidRequest(
+                f"input {spec.name!r} has binary_data_size {excerpt(str(size_bytes))}, and behind the JSON "
+                f"{len(tail) - start} bytes are left; header Inference-Header-Content-Length says where the JSON ends"
+            )
+        return array_of(spec, tail[start : start + size_bytes], tuple(tensor.shape), elements)
+
+    def _with_choices(
+        self, arrays: list[NDArray[Any]], request_id: str, asked: RequestParameters, outputs: list[RequestedOutput]
+    ) -> InferRequest:
+        asked.check()
+        wanted = self._wanted(outputs) if outputs else None
+        binary: tuple[bool, ...] = ()
+        classes: tuple[int, ...] = ()
+        if outputs:
+            parameters = [output.parameters or NO_OUTPUT_PARAMETERS for output in outputs]
+            binary = tuple([asked.binary_data_output if p.binary_data is None else p.binary_data for p in parameters])
+            classes = tuple([p.classification for p in parameters])
+        elif asked.binary_data_output:
+            binary = self._all_binary
+        self._check_outputs(wanted or self._all_outputs, binary, classes)
+        return self._reader.request(
+            arrays,
+            request_id,
+            wanted,
+            binary=binary if any(binary) else (),
+            classes=classes if any(classes) else (),
+            timeout_ns=asked.timeout * 1000,
+            priority=asked.priority,
+        )
+
+    def _check_outputs(self, positions: Sequence[int], binary: Sequence[bool], classes: Sequence[int]) -> None:
+        for index, position in enumerate(positions):
+            spec = self._outputs[position]
+            if classes and classes[index]:
+                if classes[index] < 0 or spec.datatype == "BYTES":
+                    raise InvalidRequest(
+                        f"output {spec.name!r} is {spec.datatype}: cannot give {classes[index]} classes"
+                    )
+            elif not spec.type.json_number and not (binary and binary[index]):
+                raise InvalidRequest(
+                    f"output {spec.name!r} is {spec.datatype}, which has no V2 JSON form; ask for it with "
+                    "binary_data, or use the native route POST /models/NAME/ENDPOINT"
+                )
+
+    def _wanted(self, outputs: list[RequestedOutput]) -> tuple[int, ...]:
         positions: list[int] = []
         for output in outputs:
             position = self._output_position.get(output.name)
             if position is None:
-                known = ", ".join(repr(spec.name) for spec in self._reader.signature.outputs)
+                known = ", ".join(repr(spec.name) for spec in self._outputs)
                 raise InvalidRequest(f"the model has no output {excerpt(output.name)!r}; it has {known}")
             if position in positions:
                 raise InvalidRequest(f"output {output.name!r} is asked for twice")
@@ -181,15 +296,61 @@ class V2Codec:
         return tuple(positions)
 
     def encode(self, request: InferRequest, outputs: BatchOutputs, start: int, end: int) -> bytes:
-        """Write a response body for rows ``start`` to ``end`` of a batch."""
-        parts = [self._prefix]
-        if request.id:
-            parts.append(b'"id":%b,' % msgspec.json.encode(request.id))
-        parts.append(b'"outputs":[')
+        """Write a response body of JSON for rows ``start`` to ``end`` of a batch; ``request.binary`` must be empty."""
+        parts = self._head(request)
         separator = b""
-        for position in self._all_outputs if request.wanted is None else request.wanted:
-            shape, data = outputs.flat_json(position, start, end)
-            parts += (separator, self._output_prefix[position], _shape_key(shape), data)
+        for index, position in enumerate(self._all_outputs if request.wanted is None else request.wanted):
+            if request.classes and request.classes[index]:
+                texts = self._classes(position, request.classes[index], outputs, start, end)
+                prefix = b'%bBYTES","shape":' % self._output_names[position]
+                parts += (separator, prefix, _shape_and_data_key(texts.shape), encode_flat(texts))
+            else:
+                shape, data = outputs.flat_json(position, start, end)
+                parts += (separator, self._output_prefix[position], _shape_and_data_key(shape), data)
             separator = b"},"
         parts.append(b"}]}" if separator else b"]}")
         return b"".join(parts)
+
+    def encode_binary(
+        self, request: InferRequest, outputs: BatchOutputs, start: int, end: int
+    ) -> tuple[list[Raw], int]:
+        """Write a response body of JSON and binary tensors for rows ``start`` to ``end`` of a batch.
+
+        Returns:
+            pieces to be joined, some over the memory of ``outputs``, and the length of the first, which is the JSON.
+        """
+        parts = self._head(request)
+        tensors: list[Raw] = []
+        separator = b""
+        for index, position in enumerate(self._all_outputs if request.wanted is None else request.wanted):
+            datatype = self._outputs[position].datatype
+            if request.classes and request.classes[index]:
+                array: NDArray[Any] = self._classes(position, request.classes[index], outputs, start, end)
+                datatype = "BYTES"
+            else:
+                array = outputs.part(position, start, end)
+            parts += (
+                separator,
+                self._output_names[position],
+                datatype.encode(),
+                b'","shape":',
+                _shape_key(array.shape),
+            )
+            if request.binary[index]:
+                tensor = bytes_of(array)
+                tensors.append(tensor)
+                parts.append(b'"parameters":{"binary_data_size":%d}' % len(tensor))
+            else:
+                parts += (b'"data":', encode_flat(array))
+            separator = b"},"
+        parts.append(b"}]}" if separator else b"]}")
+        head = b"".join(parts)
+        return [head, *tensors], len(head)
+
+    def _head(self, request: InferRequest) -> list[bytes]:
+        if request.id:
+            return [self._prefix, b'"id":%b,"outputs":[' % msgspec.json.encode(request.id)]
+        return [self._prefix, b'"outputs":[']
+
+    def _classes(self, position: int, classes: int, outputs: BatchOutputs, start: int, end: int) -> NDArray[np.object_]:
+        return classify(outputs.part(position, start, end), classes, batched=self._reader.signature.batched)
