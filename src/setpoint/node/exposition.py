@@ -6,10 +6,11 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 
 from setpoint import __version__
+from setpoint.core import SystemClock
 from setpoint.machine import rss_bytes
 from setpoint.node.service import ModelService
 from setpoint.node.slot import State
-from setpoint.observe import Family, Sample, render
+from setpoint.observe import Family, Sample, model_families, render
 
 
 def exposition(
@@ -36,11 +37,13 @@ def exposition(
         Family("setpoint_http_in_flight", "gauge", "Requests not yet answered whole.", (Sample({}, in_flight),)),
         Family("setpoint_resident_bytes", "gauge", "Resident memory by process.", tuple(_memory(services, pid))),
     ]
+    now_ns = SystemClock.now_ns()
     for service in services:
         labels = {"model": service.name, "version": str(service.config.bundle.version)}
+        accuracies = {variant.name: variant.accuracy for variant in service.manifest.variants}
         states = Counter(slot.state for slot in service.slots)
         families += [
-            *service.metrics.families(labels),
+            *model_families(service.metrics, labels, now_ns, accuracies),
             Family("setpoint_queue_rows", "gauge", "Rows that wait.", (Sample(labels, service.queue_rows),)),
             Family(
                 "setpoint_requests_in_flight",

@@ -1,11 +1,38 @@
-"""A histogram with fixed bounds: cheap to add to, and sums of two are the histogram of both."""
+"""Counts in logarithmic buckets: at most 0.8 % off, a few kilobytes, and sums of two are the histogram of both.
+
+The one histogram of the house: the node's durations, the load generator's latencies. A bucket is called by its highest
+value, and widths are 1, 2 or 5 times a power of ten. So a bound with two significant digits, such as 20 ms, is always a
+bucket's own end, and the cumulative counts of a Prometheus page are exact although none of its bounds was fixed before.
+
+Why not hdrhistogram: its buckets end at multiples of powers of two, at no bound that anybody states; and a compiled
+dependency for sixty lines. Why not a list of fixed bounds: as dear to add to, and a factor of two apart it is too
+coarse to judge an objective with.
+"""
 
 from __future__ import annotations
 
-from bisect import bisect_left
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
-# 50 µs to 60 s, about a factor of two apart, finer where objectives lie (1 to 200 ms).
+import msgspec
+
+NS_PER_MS = 1e6
+_PARTS = 64
+"""A bucket is at most 1/64 of its values wide, so its middle is at most 1/128 off."""
+_MOST_BITS = 80
+
+
+def _widths() -> tuple[int, ...]:
+    """Width of the buckets of the values of so many bits: the largest 1, 2 or 5 × 10ⁿ that is narrow enough."""
+    widths = []
+    for bits in range(_MOST_BITS):
+        widest = max(1, (1 << bits >> 1) // _PARTS)
+        power = 10 ** (len(str(widest)) - 1)
+        widths.append(power * max(factor for factor in (1, 2, 5) if factor * power <= widest))
+    return tuple(widths)
+
+
+_WIDTHS = _widths()
+
 LATENCY_BOUNDS_NS: tuple[int, ...] = tuple(
     round(bound_ms * 1e6)
     for bound_ms in (
@@ -13,55 +40,118 @@ LATENCY_BOUNDS_NS: tuple[int, ...] = tuple(
         *(300, 500, 750, 1000, 2000, 5000, 10_000, 30_000, 60_000),
     )
 )
-ROW_BOUNDS: tuple[int, ...] = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
+"""What a Prometheus page shows of durations: 50 µs to 60 s, finer where objectives lie (1 to 200 ms)."""
+RATIO_BOUNDS_PPM: tuple[int, ...] = tuple(
+    round(bound * 1e6) for bound in (0.25, 0.5, 0.7, 0.8, 0.9, 0.95, 1, 1.05, 1.1, 1.2, 1.5, 2, 3, 5, 10)
+)
+"""What it shows of observed ÷ predicted, in millionths."""
+
+
+class Percentiles(msgspec.Struct, frozen=True):
+    """Some durations, in milliseconds. ``max_ms`` and ``mean_ms`` are exact, the others within 0.8 %."""
+
+    count: int
+    mean_ms: float
+    p50_ms: float
+    p90_ms: float
+    p99_ms: float
+    p999_ms: float
+    max_ms: float
+
+
+class Buckets(msgspec.Struct, frozen=True):
+    """What a Prometheus page shows of a histogram.
+
+    Attributes:
+        cumulative: (bound, how many values are not beyond it), ascending.
+        count: of all values.
+        total: their sum.
+    """
+
+    cumulative: tuple[tuple[int, int], ...]
+    count: int
+    total: int
 
 
 class Histogram:
-    """Counts of values by bucket.
+    """Counts of whole numbers of 0 or more: durations in nanoseconds, ratios in millionths.
 
     Attributes:
-        bounds: upper bounds, inclusive, ascending; a last bucket without bound follows.
-        counts: one per bucket, not cumulative.
+        counts: highest value of a bucket → how many are in it; buckets without any are absent.
         total: sum of all values.
-        count: number of all values.
+        max: the largest; 0 when empty.
     """
 
-    __slots__ = ("bounds", "count", "counts", "total")
+    __slots__ = ("counts", "max", "total")
 
-    def __init__(self, bounds: Sequence[int]) -> None:
-        self.bounds = tuple(bounds)
-        self.counts = [0] * (len(self.bounds) + 1)
+    def __init__(self) -> None:
+        self.counts: dict[int, int] = {}
         self.total = 0
-        self.count = 0
+        self.max = 0
 
-    def add(self, value: int, times: int = 1) -> None:
-        """Count a value."""
-        self.counts[bisect_left(self.bounds, value)] += times
-        self.total += value * times
-        self.count += times
+    def add(self, value: int) -> None:
+        """Count a value; one below 0 counts as 0. Some 150 ns: it is called several times a request."""
+        if value < 0:
+            value = 0
+        bucket = value + -value % _WIDTHS[value.bit_length()]
+        try:
+            self.counts[bucket] += 1
+        except KeyError:
+            self.counts[bucket] = 1
+        self.total += value
+        if value > self.max:
+            self.max = value
+
+    @property
+    def count(self) -> int:
+        """How many values."""
+        return sum(self.counts.values())
 
     def merge(self, other: Histogram) -> None:
-        """Add another histogram of equal bounds.
-
-        Raises:
-            ValueError: the bounds differ.
-        """
-        if self.bounds != other.bounds:
-            raise ValueError("histograms of different bounds cannot be added")
-        self.counts = [mine + theirs for mine, theirs in zip(self.counts, other.counts, strict=True)]
+        """Add another histogram to this one."""
+        for bucket, times in other.counts.items():
+            self.counts[bucket] = self.counts.get(bucket, 0) + times
         self.total += other.total
-        self.count += other.count
+        self.max = max(self.max, other.max)
 
-    def quantile(self, share: float) -> float:
-        """The value below which ``share`` (0 to 1) of all lie, interpolated in its bucket; 0 when empty."""
-        if not self.count:
-            return 0.0
-        target = share * self.count
+    def quantile(self, share: float) -> int:
+        """The smallest value such that ``share`` (0 to 1) of all are not larger; 0 when empty."""
+        wanted = max(1, -int(-share * self.count // 1))
         seen = 0
-        for index, in_bucket in enumerate(self.counts):
-            if seen + in_bucket >= target and in_bucket:
-                low = self.bounds[index - 1] if index else 0
-                high = self.bounds[index] if index < len(self.bounds) else self.bounds[-1]
-                return low + (high - low) * (target - seen) / in_bucket
-            seen += in_bucket
-        return float(self.bounds[-1])
+        for bucket in sorted(self.counts):
+            seen += self.counts[bucket]
+            if seen >= wanted:
+                return min(bucket - _WIDTHS[bucket.bit_length()] // 2, self.max)
+        return 0
+
+    def percentiles(self) -> Percentiles | None:
+        """What people ask of durations in nanoseconds; None when empty."""
+        count = self.count
+        if not count:
+            return None
+        p50, p90, p99, p999 = (self.quantile(share) / NS_PER_MS for share in (0.5, 0.9, 0.99, 0.999))
+        return Percentiles(count, self.total / count / NS_PER_MS, p50, p90, p99, p999, self.max / NS_PER_MS)
+
+    def rows(self) -> list[tuple[int, int]]:
+        """``(highest value of the bucket, how many)``, ascending: what is written to files and can be added up."""
+        return sorted(self.counts.items())
+
+    def buckets(self, bounds: Sequence[int]) -> Buckets:
+        """Exact cumulative counts at ascending bounds of at most two significant digits."""
+        cumulative: list[tuple[int, int]] = []
+        rows = self.rows()
+        seen, position = 0, 0
+        for bound in bounds:
+            while position < len(rows) and rows[position][0] <= bound:
+                seen += rows[position][1]
+                position += 1
+            cumulative.append((bound, seen))
+        return Buckets(tuple(cumulative), self.count, self.total)
+
+
+def merged(histograms: Iterable[Histogram]) -> Histogram:
+    """The histogram of all values of several."""
+    whole = Histogram()
+    for histogram in histograms:
+        whole.merge(histogram)
+    return whole

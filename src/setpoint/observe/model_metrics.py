@@ -3,71 +3,134 @@
 from __future__ import annotations
 
 from collections import Counter
+from typing import Protocol
 
-from setpoint.observe.histogram import LATENCY_BOUNDS_NS, ROW_BOUNDS, Histogram
-from setpoint.observe.prometheus import Family, Sample
+from setpoint.core import RefusedError, RequestError, SetpointError
+from setpoint.observe.batches import BatchCounts
+from setpoint.observe.cache_counts import CacheCounts
+from setpoint.observe.counts import RequestCounts, Windows
+from setpoint.observe.rolling import RollingHistogram
 
-_NS_TO_S = 1e-9
+
+class EndedRequest(Protocol):
+    """What is read of a request when it ends; times are on the node's clock."""
+
+    arrived_ns: int
+    started_ns: int
+    """When a worker was given it; 0 if none was."""
+    run_ns: int
+    """What the batch with it took in the engine."""
+    deadline_ns: int
+    """0 where it has none."""
+    variant: str
+    """That made its answer; empty where the model has only one."""
+    tenant: str
+    """Empty where it is not known."""
 
 
 class ModelMetrics:
     """Counters and histograms of one served model.
 
-    Every request that reached the model ends in exactly one outcome: ``ok``, ``cancelled`` (the client left), or the
-    ``kind`` of its error. So accepted requests equal the sum of ``outcomes`` and those still in flight.
+    Every request that entered the model's queue ends in exactly one outcome: ``ok``, ``cancelled`` (the client left),
+    or the ``kind`` of its error. So accepted requests equal the sum of ``outcomes`` and those still in flight.
+    ``counts`` holds more: also what was refused at the door.
+
+    Attributes:
+        accepted: requests that entered the queue, or that the cache took care of.
+        outcomes: of those, how they ended.
+        counts: every request that came, by how it ended, judged by its deadline.
+        windows: the same over the last seconds.
+        queue_ns, run_ns, total_ns: waiting, in a worker, arrival to answer; of answered requests.
+        failed_ns: sum of what failed requests took until they were told; ``outcomes`` says how many.
+        batches: that workers ran.
+        retries: requests given to a second worker.
+        restarts: workers replaced, by reason.
+        cache: of the response cache; None without one.
     """
 
     def __init__(self) -> None:
         self.accepted = 0
         self.outcomes: Counter[str] = Counter()
-        self.queue_ns = Histogram(LATENCY_BOUNDS_NS)
-        self.run_ns = Histogram(LATENCY_BOUNDS_NS)
-        self.total_ns = Histogram(LATENCY_BOUNDS_NS)
-        self.batch_rows = Histogram(ROW_BOUNDS)
+        self.counts = RequestCounts()
+        self.windows = Windows(self.counts)
+        self.queue_ns = RollingHistogram()
+        self.run_ns = RollingHistogram()
+        self.total_ns = RollingHistogram()
+        self.failed_ns = 0
+        self.batches = self.batch_rows = BatchCounts()
         self.retries = 0
         self.restarts: Counter[str] = Counter()
+        self.cache: CacheCounts | None = None
 
-    def families(self, labels: dict[str, str]) -> list[Family]:
-        """Everything, as series with these labels."""
+    def tick(self, now_ns: int) -> None:
+        """Called some times a second: windows and the last minute move on."""
+        if self.windows.mark(now_ns):
+            for histogram in (self.queue_ns, self.run_ns, self.total_ns, self.batches.ratio_ppm):
+                histogram.roll(now_ns)
 
-        def stage(name: str, histogram: Histogram) -> Sample:
-            return Sample({**labels, "stage": name}, histogram, _NS_TO_S)
+    # --- requests ------------------------------------------------------------------------------------------------
 
-        return [
-            Family(
-                "setpoint_requests_total",
-                "counter",
-                "Requests that reached a model, by outcome: ok, cancelled, or the kind of error.",
-                tuple(Sample({**labels, "outcome": kind}, n) for kind, n in sorted(self.outcomes.items())),
-            ),
-            Family(
-                "setpoint_requests_accepted_total",
-                "counter",
-                "Requests that entered a model's queue.",
-                (Sample(labels, self.accepted),),
-            ),
-            Family(
-                "setpoint_request_duration_seconds",
-                "histogram",
-                "Time of answered requests by stage: queue (waiting), run (in a worker), total (arrival to answer).",
-                (stage("queue", self.queue_ns), stage("run", self.run_ns), stage("total", self.total_ns)),
-            ),
-            Family(
-                "setpoint_batch_rows",
-                "histogram",
-                "Rows of each batch that a worker ran.",
-                (Sample(labels, self.batch_rows),),
-            ),
-            Family(
-                "setpoint_request_retries_total",
-                "counter",
-                "Requests given to a second worker because the first was lost or their batch failed.",
-                (Sample(labels, self.retries),),
-            ),
-            Family(
-                "setpoint_worker_restarts_total",
-                "counter",
-                "Workers replaced, by reason.",
-                tuple(Sample({**labels, "reason": reason}, n) for reason, n in sorted(self.restarts.items())),
-            ),
-        ]
+    def offered(self, tenant: str) -> None:
+        """A request came, whatever becomes of it."""
+        self.counts.offered += 1
+        if tenant:
+            self.counts.tenant(tenant).offered += 1
+
+    def refused_at_door(self, request: EndedRequest, error: SetpointError) -> None:
+        """A request was refused before it entered the queue."""
+        self._missed(request, error)
+
+    def answered(self, request: EndedRequest, now_ns: int) -> None:
+        """A worker's answer was written."""
+        arrived_ns = request.arrived_ns
+        self.queue_ns.add(request.started_ns - arrived_ns)
+        self.run_ns.add(request.run_ns)
+        self.reached(request, now_ns)
+
+    def reached(self, request: EndedRequest, now_ns: int) -> None:
+        """An answer was written, wherever it came from."""
+        self.total_ns.add(now_ns - request.arrived_ns)
+        self.outcomes["ok"] += 1
+        counts = self.counts
+        variant = request.variant
+        try:
+            counts.answers[variant] += 1
+        except KeyError:
+            counts.answers[variant] = 1
+        deadline_ns = request.deadline_ns
+        if deadline_ns and now_ns > deadline_ns:
+            counts.late += 1
+            if request.tenant:
+                counts.tenant(request.tenant).late += 1
+        else:
+            counts.in_time += 1
+            if request.tenant:
+                counts.tenant(request.tenant).in_time += 1
+
+    def failed(self, request: EndedRequest, error: SetpointError, now_ns: int) -> None:
+        """An accepted request ended with an error."""
+        self.outcomes[error.kind] += 1
+        self.failed_ns += now_ns - request.arrived_ns
+        self._missed(request, error)
+
+    def cancelled(self, request: EndedRequest) -> None:
+        """The client of an accepted request left before its answer."""
+        self.outcomes["cancelled"] += 1
+        self.counts.cancelled += 1
+        if request.tenant:
+            self.counts.tenant(request.tenant).cancelled += 1
+
+    def _missed(self, request: EndedRequest, error: SetpointError) -> None:
+        counts = self.counts
+        tenant = counts.tenant(request.tenant) if request.tenant else None
+        if isinstance(error, RequestError):
+            counts.invalid += 1
+            if tenant is not None:
+                tenant.invalid += 1
+            return
+        if isinstance(error, RefusedError):
+            counts.refused[error.kind] = counts.refused.get(error.kind, 0) + 1
+        else:
+            counts.failed += 1
+        if tenant is not None:
+            tenant.missed += 1

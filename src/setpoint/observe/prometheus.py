@@ -10,16 +10,16 @@ from collections.abc import Iterable
 
 import msgspec
 
-from setpoint.observe.histogram import Histogram
+from setpoint.observe.histogram import Buckets
 
 CONTENT_TYPE = b"text/plain; version=0.0.4; charset=utf-8"
 
 
 class Sample(msgspec.Struct, frozen=True):
-    """One time series: labels and a number, or a histogram with the factor from its values to the family's unit."""
+    """One time series: labels and a number, or buckets with the factor from their values to the family's unit."""
 
     labels: dict[str, str]
-    value: float | Histogram
+    value: float | Buckets
     scale: float = 1.0
 
 
@@ -46,22 +46,21 @@ def render(families: Iterable[Family]) -> bytes:
         lines.append(f"# HELP {family.name} {family.help}")
         lines.append(f"# TYPE {family.name} {family.kind}")
         for sample in family.samples:
-            if isinstance(sample.value, Histogram):
+            if isinstance(sample.value, Buckets):
                 lines.extend(_histogram(family.name, sample.labels, sample.value, sample.scale))
             else:
                 lines.append(f"{family.name}{_labels(sample.labels)} {_number(sample.value)}")
     return ("\n".join(lines) + "\n").encode()
 
 
-def _histogram(name: str, labels: dict[str, str], histogram: Histogram, scale: float) -> list[str]:
-    lines = []
-    cumulative = 0
-    for bound, count in zip(histogram.bounds, histogram.counts, strict=False):
-        cumulative += count
-        lines.append(f"{name}_bucket{_labels({**labels, 'le': f'{bound * scale:.12g}'})} {cumulative}")
-    lines.append(f"{name}_bucket{_labels({**labels, 'le': '+Inf'})} {histogram.count}")
-    lines.append(f"{name}_sum{_labels(labels)} {_number(histogram.total * scale)}")
-    lines.append(f"{name}_count{_labels(labels)} {histogram.count}")
+def _histogram(name: str, labels: dict[str, str], buckets: Buckets, scale: float) -> list[str]:
+    lines = [
+        f"{name}_bucket{_labels({**labels, 'le': f'{bound * scale:.12g}'})} {count}"
+        for bound, count in buckets.cumulative
+    ]
+    lines.append(f"{name}_bucket{_labels({**labels, 'le': '+Inf'})} {buckets.count}")
+    lines.append(f"{name}_sum{_labels(labels)} {_number(buckets.total * scale)}")
+    lines.append(f"{name}_count{_labels(labels)} {buckets.count}")
     return lines
 
 

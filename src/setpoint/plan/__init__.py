@@ -3,11 +3,9 @@
 from setpoint.plan.arrivals import ArrivalKind, Arrivals, Schedule, make_schedule, parse_arrivals, parse_schedule
 from setpoint.plan.baselines import AimdPolicy, CorkPolicy, EagerPolicy, unbatched, window
 from setpoint.plan.load import (
-    LatencyHistogram,
     LoadPlan,
     LoadResult,
     Maximum,
-    Percentiles,
     RequestOptions,
     Second,
     State,
@@ -36,13 +34,11 @@ __all__ = [
     "CorkPolicy",
     "EagerPolicy",
     "Fleet",
-    "LatencyHistogram",
     "LoadPlan",
     "LoadResult",
     "Maximum",
     "MeasuredRunTimes",
     "Outcome",
-    "Percentiles",
     "RequestOptions",
     "RunTimes",
     "Schedule",

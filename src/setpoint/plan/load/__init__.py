@@ -1,12 +1,11 @@
 """The load generator: open loop, latency from the intended send time, verdicts that say what is proven.
 
-Pure: ``histogram``, ``verdict``, ``search``, ``results``, ``canvas``, ``picture``. The shell: ``openloop`` sends,
+Pure: ``verdict``, ``search``, ``results``, ``canvas``, ``picture``. The shell: ``openloop`` sends,
 ``http`` and ``alarm`` serve it, ``targets`` know what to ask, ``campaign`` makes several runs.
 """
 
 from setpoint.plan.load.campaign import find_maximum, run_rates
 from setpoint.plan.load.canvas import png, svg
-from setpoint.plan.load.histogram import LatencyHistogram, Percentiles
 from setpoint.plan.load.openloop import LoadPlan, Watch, run_load
 from setpoint.plan.load.picture import draw
 from setpoint.plan.load.results import LoadResult, Second
@@ -16,11 +15,9 @@ from setpoint.plan.load.transport import Target
 from setpoint.plan.load.verdict import State, Verdict, judge, minimum_queries
 
 __all__ = [
-    "LatencyHistogram",
     "LoadPlan",
     "LoadResult",
     "Maximum",
-    "Percentiles",
     "RequestOptions",
     "Second",
     "State",

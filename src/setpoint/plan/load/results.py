@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from setpoint.plan.load.histogram import LatencyHistogram, Percentiles, merged
+from setpoint.observe import Histogram, Percentiles, merged
 from setpoint.plan.load.verdict import Verdict, judge
 
 NS_PER_S = 1_000_000_000
@@ -81,7 +81,7 @@ class LoadResult(msgspec.Struct, frozen=True):
         refusal_latency: of refusals.
         generator: its cost and its lag.
         per_second: over time.
-        histogram: of right answers: (lowest ns of the bucket, how many).
+        histogram: of right answers: (highest ns of the bucket, how many).
         void: why the run measures nothing; None when it does.
         first_error: what the first wrong answer said; None without one.
     """
@@ -119,7 +119,7 @@ class _SecondTally:
 
     def __init__(self) -> None:
         self.offered = self.attained = self.late = self.refused = self.failed = 0
-        self.latency = LatencyHistogram()
+        self.latency = Histogram()
 
     def record(self, second: int) -> Second:
         found = self.latency.percentiles()
@@ -133,8 +133,8 @@ class Tally:
     def __init__(self, deadline_ns: int, seconds: int) -> None:
         self._deadline_ns = deadline_ns
         self.seconds = [_SecondTally() for _ in range(seconds)]
-        self.refusals = LatencyHistogram()
-        self.lag = LatencyHistogram()
+        self.refusals = Histogram()
+        self.lag = Histogram()
         self.errors: dict[str, int] = {}
         self.statuses: dict[int, int] = {}
         self.first_error: str | None = None
@@ -177,13 +177,13 @@ class Tally:
         """One second, as far as it is known by now."""
         return self.seconds[number].record(number)
 
-    def latency(self) -> LatencyHistogram:
+    def latency(self) -> Histogram:
         """Of all right answers."""
         return merged(second.latency for second in self.seconds)
 
     def void(self) -> str | None:
         """Why the run measures nothing, if it does not."""
-        lag_ns, limit_ns = self.lag.quantile_ns(0.99), LAG_LIMIT_SHARE * self._deadline_ns
+        lag_ns, limit_ns = self.lag.quantile(0.99), LAG_LIMIT_SHARE * self._deadline_ns
         if lag_ns <= limit_ns:
             return None
         return (
