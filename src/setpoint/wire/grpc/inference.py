@@ -1,0 +1,271 @@
+"""ModelInfer: messages to arrays, arrays to messages.
+
+Source: open-inference-protocol, ``inference_grpc.md``; Triton's ``grpc_service.proto``. Tensors travel raw, or typed in
+``contents`` where a client prefers that; answers are always raw, as Triton's are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from typing import Any
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from setpoint.core import InvalidRequest, RequestTooLarge, Signature
+from setpoint.wire.batch import BatchOutputs
+from setpoint.wire.classification import classify
+from setpoint.wire.grpc.envelope import field_head, field_of, raw_fields, split, varint
+from setpoint.wire.grpc.messages import parse
+from setpoint.wire.json_body import excerpt
+from setpoint.wire.raw_tensor import BYTES_ELEMENTS_LIMIT, Raw, array_of, bytes_of
+from setpoint.wire.v2_json import InferRequest, SignatureReader
+from setpoint.wire.v2_messages import NO_PARAMETERS, RequestParameters
+
+_RAW_INPUT_CONTENTS = 7
+_RAW_OUTPUT_CONTENTS = 6
+_CONTENTS = {
+    "BOOL": "bool_contents",
+    "UINT8": "uint_contents",
+    "UINT16": "uint_contents",
+    "UINT32": "uint_contents",
+    "UINT64": "uint64_contents",
+    "INT8": "int_contents",
+    "INT16": "int_contents",
+    "INT32": "int_contents",
+    "INT64": "int64_contents",
+    "FP32": "fp32_contents",
+    "FP64": "fp64_contents",
+    "BYTES": "bytes_contents",
+}
+"""The field of ``InferTensorContents`` that holds a datatype. FP16 and BF16 have none: they travel raw only."""
+_WIDE = {"INT8": np.int32, "INT16": np.int32, "UINT8": np.uint32, "UINT16": np.uint32}
+"""What protobuf sends these as; numpy would wrap a container's numbers into the narrow type without a word."""
+FINAL_RESPONSE = {"triton_final_response": True}
+"""What the one response of a request on a stream carries: it is also the last, for those who expect several."""
+_BYTES_DATATYPE = field_of(2, b"BYTES")
+_NO_ARRAY: NDArray[Any] = np.empty(0)
+
+
+class InferMessage(msgspec.Struct, frozen=True, gc=False):
+    """A ``ModelInferRequest`` whose tensor bytes lie apart.
+
+    Attributes:
+        message: all but ``raw_input_contents``.
+        raw: those, over the memory of the message as it was received.
+    """
+
+    message: Any
+    raw: list[memoryview]
+
+    @property
+    def model_name(self) -> str:
+        """The model that is asked."""
+        return str(self.message.model_name)
+
+    @property
+    def model_version(self) -> str:
+        """Its version or alias; empty for whatever is served."""
+        return str(self.message.model_version)
+
+    @property
+    def id(self) -> str:
+        """To be echoed; empty without."""
+        return str(self.message.id)
+
+
+def read_infer(body: bytes, message_limit_bytes: int) -> InferMessage:
+    """Read a ``ModelInferRequest``.
+
+    Args:
+        body: as received; it must live as long as what is returned.
+        message_limit_bytes: of everything but raw tensors.
+
+    Raises:
+        InvalidRequest: it is none.
+        RequestTooLarge: more than the limit in typed contents, names and parameters.
+    """
+    message, raw = split(body, _RAW_INPUT_CONTENTS)
+    if len(message) > message_limit_bytes:
+        raise RequestTooLarge(
+            f"the message has {len(message)} bytes without its raw tensors, more than the limit of "
+            f"{message_limit_bytes} (--max-json); send tensors as raw_input_contents"
+        )
+    return InferMessage(parse("inference.ModelInferRequest", message), raw)
+
+
+def value_of(parameter: Any) -> Any:
+    """A parameter's value, or None where none of its kinds is set."""
+    kind = parameter.WhichOneof("parameter_choice")
+    return None if kind is None else getattr(parameter, kind)
+
+
+class GrpcCodec:
+    """Reads requests for one model and writes its responses; built once, so that each request is cheap."""
+
+    def __init__(self, signature: Signature, model: str, version: str) -> None:
+        self._reader = SignatureReader(signature)
+        self._names = {spec.name: position for position, spec in enumerate(signature.outputs)}
+        self._outputs = signature.outputs
+        self._head = field_of(1, model.encode()) + field_of(2, version.encode())
+        self._output_names = tuple(field_of(1, spec.name.encode()) for spec in signature.outputs)
+        self._output_heads = tuple(
+            name + field_of(2, spec.datatype.encode())
+            for name, spec in zip(self._output_names, signature.outputs, strict=True)
+        )
+        self._all_outputs = range(len(signature.outputs))
+
+    def decode(self, infer: InferMessage) -> InferRequest:
+        """Turn a message into arrays, most of them over the message's own memory.
+
+        Raises:
+            InvalidRequest: a wrong name, datatype, shape or element; the message names it.
+            RequestTooLarge: a tensor has more elements than one request may have.
+        """
+        reader = self._reader
+        inputs = infer.message.inputs
+        if len(inputs) != len(reader.readers):
+            reader.raise_wrong_inputs([tensor.name for tensor in inputs])
+        if infer.raw and len(infer.raw) != len(inputs):
+            raise InvalidRequest(
+                f"raw_input_contents has {len(infer.raw)} tensors and inputs has {len(inputs)}: either every input is "
+                "raw or none is"
+            )
+        arrays: list[NDArray[Any]] = [_NO_ARRAY] * len(inputs)
+        for index, tensor in enumerate(inputs):
+            position = reader.position.get(tensor.name, -1)
+            if position < 0 or arrays[position] is not _NO_ARRAY:
+                reader.raise_wrong_inputs([tensor.name for tensor in inputs])
+            arrays[position] = self._array(position, tensor, infer.raw[index] if infer.raw else None)
+        message = infer.message
+        asked = _asked(message.parameters) if message.parameters else NO_PARAMETERS
+        wanted, classes = self._wanted(message.outputs) if message.outputs else (None, ())
+        return reader.request(
+            arrays, infer.id, wanted, classes=classes, timeout_ns=asked.timeout * 1000, priority=asked.priority
+        )
+
+    def _array(self, position: int, tensor: Any, raw: memoryview | None) -> NDArray[Any]:
+        spec = self._reader.signature.inputs[position]
+        if tensor.datatype != spec.datatype:
+            raise InvalidRequest(
+                f"input {spec.name!r} has datatype {excerpt(tensor.datatype)!r}, the model takes {spec.datatype}"
+            )
+        shape = tuple(tensor.shape)
+        elements = self._reader.readers[position].check_shape(shape)
+        if raw is None:
+            return self._typed(position, tensor.contents, shape, elements)
+        if tensor.HasField("contents"):
+            raise InvalidRequest(f"input {spec.name!r} is given twice: in contents and in raw_input_contents")
+        return array_of(spec, raw, shape, elements)
+
+    def _typed(self, position: int, contents: Any, shape: tuple[int, ...], elements: int) -> NDArray[Any]:
+        spec = self._reader.signature.inputs[position]
+        field = _CONTENTS.get(spec.datatype)
+        if field is None:
+            raise InvalidRequest(f"{spec.datatype} has no typed form; send input {spec.name!r} in raw_input_contents")
+        values = getattr(contents, field)
+        if len(values) != elements:
+            raise InvalidRequest(
+                f"input {spec.name!r} of shape {list(shape)} needs {elements} elements, contents.{field} has "
+                f"{len(values)}"
+            )
+        if spec.datatype == "BYTES":
+            if elements > BYTES_ELEMENTS_LIMIT:
+                raise RequestTooLarge(
+                    f"input {spec.name!r} has {elements} BYTES elements, more than the limit of {BYTES_ELEMENTS_LIMIT}"
+                )
+            texts = np.empty(elements, object)
+            texts[:] = values
+            return texts.reshape(shape)
+        wide = np.array(values, _WIDE.get(spec.datatype, spec.type.dtype))
+        array = wide.astype(spec.type.dtype, copy=False)
+        if array is not wide and not np.array_equal(array, wide):
+            raise InvalidRequest(
+                f"input {spec.name!r} is {spec.datatype}, its contents have a number beyond that range"
+            )
+        return array.reshape(shape)
+
+    def _wanted(self, outputs: Sequence[Any]) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """Positions of the outputs asked for, and the number of classes wanted of each; empty where of none."""
+        positions: list[int] = []
+        classes: list[int] = []
+        for output in outputs:
+            position = self._names.get(output.name)
+            if position is None:
+                known = ", ".join(map(repr, self._names))
+                raise InvalidRequest(f"the model has no output {excerpt(output.name)!r}; it has {known}")
+            if position in positions:
+                raise InvalidRequest(f"output {output.name!r} is asked for twice")
+            wanted = _whole_number(output.parameters, "classification") if output.parameters else 0
+            if wanted < 0 or (wanted and self._outputs[position].datatype == "BYTES"):
+                raise InvalidRequest(
+                    f"output {output.name!r} is {self._outputs[position].datatype}: cannot give {wanted} classes"
+                )
+            positions.append(position)
+            classes.append(wanted)
+        return tuple(positions), tuple(classes) if any(classes) else ()
+
+    def encode(
+        self,
+        request: InferRequest,
+        outputs: BatchOutputs,
+        start: int,
+        end: int,
+        parameters: Mapping[str, bool] | None = None,
+    ) -> list[Raw]:
+        """Write a ``ModelInferResponse`` for rows ``start`` to ``end`` of a batch.
+
+        Returns:
+            pieces to be joined; some lie over the memory of ``outputs`` and are valid as long as that is.
+        """
+        head = [self._head]
+        if request.id:
+            head.append(field_of(3, request.id.encode()))
+        for name, value in (parameters or {}).items():
+            # map entry {1: name, 2: InferParameter{bool_param = 1}}
+            head.append(field_of(4, field_of(1, name.encode()) + field_of(2, bytes((0x08, value)))))
+        values: list[Raw] = []
+        for index, position in enumerate(self._all_outputs if request.wanted is None else request.wanted):
+            array = outputs.part(position, start, end)
+            output = self._output_heads[position]
+            if request.classes and request.classes[index]:
+                array = classify(array, request.classes[index], batched=self._reader.signature.batched)
+                output = self._output_names[position] + _BYTES_DATATYPE
+            head.append(field_of(5, output + _shape_field(array.shape)))
+            values.append(bytes_of(array))
+        return [b"".join(head), *raw_fields(_RAW_OUTPUT_CONTENTS, values)]
+
+
+def _asked(parameters: Mapping[str, Any]) -> RequestParameters:
+    asked = RequestParameters(
+        timeout=_whole_number(parameters, "timeout"), priority=_whole_number(parameters, "priority")
+    )
+    asked.check()
+    return asked
+
+
+def _whole_number(parameters: Mapping[str, Any], name: str) -> int:
+    if name not in parameters:
+        return 0
+    value = value_of(parameters[name])
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise InvalidRequest(f"parameter {name!r}: expected a whole number, got {excerpt(repr(value))}")
+    return value
+
+
+@lru_cache(maxsize=4096)
+def _shape_field(shape: tuple[int, ...]) -> bytes:
+    return field_of(3, b"".join(map(varint, shape)))
+
+
+def stream_response(response: list[Raw]) -> bytes:
+    """A ``ModelStreamInferResponse`` with that response in it."""
+    return b"".join([field_head(2, sum(map(len, response))), *response])
+
+
+def stream_error(message: str, model: str, request_id: str) -> bytes:
+    """A ``ModelStreamInferResponse`` that says why there is no answer to a request, and to which one."""
+    empty = field_of(1, model.encode()) + field_of(3, request_id.encode())
+    return field_of(1, message.encode()) + field_of(2, empty)
