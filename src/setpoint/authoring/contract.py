@@ -15,7 +15,7 @@ from setpoint.authoring.codec import ENCODER, SUPPORTED, decoder, schema_hook
 from setpoint.authoring.columns import Column, input_column, output_columns
 from setpoint.authoring.media import Audio, Image
 from setpoint.authoring.model import MarkedMethod, marked_methods
-from setpoint.core import Endpoint, InvalidConfiguration, Parameter, Signature
+from setpoint.core import Endpoint, InvalidConfiguration, Parameter, Signature, embedding_form
 
 SCHEMA_REFERENCE = "#/components/schemas/{name}"
 REQUIRED: Any = inspect.Parameter.empty
@@ -72,6 +72,7 @@ class Contract(msgspec.Struct, frozen=True):
         body_argument: name of the one bytes, Image or Audio argument that may be the raw body; empty for none.
         tensors: None where tensors do not suffice.
         summary: first line of the docstring.
+        task, dimensions: as ``Endpoint``'s.
     """
 
     owner: str
@@ -84,6 +85,8 @@ class Contract(msgspec.Struct, frozen=True):
     body_argument: str
     tensors: TensorContract | None
     summary: str
+    task: str = ""
+    dimensions: tuple[int, ...] = ()
 
     @property
     def signature(self) -> Signature | None:
@@ -138,7 +141,14 @@ def describe(model_class: type) -> tuple[tuple[Endpoint, ...], dict[str, Any]]:
     except (TypeError, RuntimeError) as error:
         raise InvalidConfiguration(f"{model_class.__name__}: {error}") from error
     remaining = iter(schemas)
-    return tuple(_endpoint(one, remaining) for one in found), definitions
+    endpoints = tuple(_endpoint(one, remaining) for one in found)
+    for one, endpoint in zip(found, endpoints, strict=True):
+        if endpoint.task:
+            try:
+                embedding_form(endpoint, definitions)
+            except InvalidConfiguration as error:
+                raise InvalidConfiguration(f"{one.owner}.{one.attribute}: {error}") from error
+    return endpoints, definitions
 
 
 def _endpoint(contract: Contract, schemas: collections.abc.Iterator[dict[str, Any]]) -> Endpoint:
@@ -152,6 +162,8 @@ def _endpoint(contract: Contract, schemas: collections.abc.Iterator[dict[str, An
         body="bytes" if contract.body_argument else "json",
         signature=contract.signature,
         summary=contract.summary,
+        task=contract.task,
+        dimensions=contract.dimensions,
     )
 
 
@@ -192,6 +204,8 @@ def _contract(model_class: type, method: MarkedMethod) -> Contract:
         body_argument=_body_argument(arguments, batched=batch_rows > 0),
         tensors=None if streams else _tensors(arguments, returned, batched=batch_rows > 0),
         summary=(inspect.getdoc(method.function) or "").partition("\n")[0],
+        task=method.mark.task,
+        dimensions=method.mark.dimensions,
     )
     try:
         contract.request_type()

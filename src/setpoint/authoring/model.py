@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar, overload
 
 import msgspec
 
-from setpoint.core import InvalidConfiguration
+from setpoint.core import TASKS, InvalidConfiguration
 
 _MARK = "__setpoint_endpoint__"
 _ROUTE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]*")
@@ -50,13 +50,25 @@ class EndpointMark(msgspec.Struct, frozen=True):
 
     name: str
     batch_rows: int
+    task: str = ""
+    dimensions: tuple[int, ...] = ()
 
 
 @overload
 def endpoint(function: F, /) -> F: ...
 @overload
-def endpoint(*, batch: int = 0, name: str | None = None) -> Callable[[F], F]: ...
-def endpoint(function: Any = None, /, *, batch: int = 0, name: str | None = None) -> Any:
+def endpoint(
+    *, batch: int = 0, name: str | None = None, task: str = "", dimensions: Sequence[int] = ()
+) -> Callable[[F], F]: ...
+def endpoint(
+    function: Any = None,
+    /,
+    *,
+    batch: int = 0,
+    name: str | None = None,
+    task: str = "",
+    dimensions: Sequence[int] = (),
+) -> Any:
     """Make a method callable by clients at ``POST /models/MODEL/NAME``.
 
     Its annotations are its contract: they validate requests and describe the route. It may be ``async``; one that
@@ -67,18 +79,24 @@ def endpoint(function: Any = None, /, *, batch: int = 0, name: str | None = None
         batch: above 0, rows of several requests run together, at most this many at once; every argument and the result
             is then a ``list`` with one element per row.
         name: last part of the route; the method's name without it.
+        task: ``"embed"`` where the method turns texts into vectors: OpenAI clients reach it then (``/v1/embeddings``).
+        dimensions: of ``"embed"``: shorter lengths that clients may ask for; only for models trained to be cut.
 
     Raises:
-        InvalidConfiguration: an impossible batch or name.
+        InvalidConfiguration: an impossible batch, name or task.
     """
     if isinstance(batch, bool) or not isinstance(batch, int) or batch < 0:
         raise InvalidConfiguration(f"endpoint(batch={batch!r}): expected 0 (no batching) or the most rows of one batch")
+    if task and task not in TASKS:
+        raise InvalidConfiguration(f"endpoint(task={task!r}): expected one of {', '.join(map(repr, TASKS))}")
+    if dimensions and not task:
+        raise InvalidConfiguration('endpoint(dimensions=...) goes with task="embed"')
 
     def mark(target: Any) -> Any:
         chosen = name if name is not None else getattr(target, "__name__", "")
         if not _ROUTE_NAME.fullmatch(chosen):
             raise InvalidConfiguration(f"endpoint name {chosen!r}: expected letters, digits, '_' and '-'")
-        setattr(target, _MARK, EndpointMark(chosen, batch))
+        setattr(target, _MARK, EndpointMark(chosen, batch, task, tuple(dimensions)))
         return target
 
     return mark if function is None else mark(function)
@@ -143,7 +161,8 @@ def model_from_function(function: Callable[..., Any]) -> type[Model]:
         attribute = "predict"
     given = getattr(function, _MARK, None)
     # The mark sits on the staticmethod: the user's function is not ours to change.
-    method = endpoint(batch=given.batch_rows if given else 0, name=given.name if given else attribute)(
+    mark = given or EndpointMark(attribute, 0)
+    method = endpoint(batch=mark.batch_rows, name=mark.name, task=mark.task, dimensions=mark.dimensions)(
         staticmethod(function)
     )
     body = {attribute: method, "__doc__": function.__doc__, "__module__": function.__module__}

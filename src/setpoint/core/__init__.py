@@ -3,6 +3,7 @@
 from setpoint.core.bytes_tensor import decode_bytes_tensor, encode_bytes_tensor
 from setpoint.core.clock import Clock, SystemClock
 from setpoint.core.datatypes import DATATYPES, Datatype, datatype_of
+from setpoint.core.embedding import COUNT_FIELD, VECTOR_FIELD, EmbeddingForm, embedding_form
 from setpoint.core.errors import (
     BundleNotFound,
     ConfigurationError,
@@ -31,15 +32,19 @@ from setpoint.core.errors import (
     error_of,
 )
 from setpoint.core.limits import MIB, Limits
-from setpoint.core.manifest import Endpoint, Lineage, ModelManifest, Parameter, Variant
+from setpoint.core.manifest import EMBED, TASKS, Endpoint, Lineage, ModelManifest, Parameter, Variant
 from setpoint.core.objective import Goal, Objective, Quantity
 from setpoint.core.profile import LatencyPoint, Profile
 from setpoint.core.signature import FREE, Signature, TensorSpec
 
 __all__ = [
+    "COUNT_FIELD",
     "DATATYPES",
+    "EMBED",
     "FREE",
     "MIB",
+    "TASKS",
+    "VECTOR_FIELD",
     "BundleNotFound",
     "Clock",
     "ConfigurationError",
@@ -48,6 +53,7 @@ __all__ = [
     "Datatype",
     "DeadlineExceeded",
     "Draining",
+    "EmbeddingForm",
     "Endpoint",
     "Goal",
     "InternalError",
@@ -82,6 +88,7 @@ __all__ = [
     "WorkerLost",
     "datatype_of",
     "decode_bytes_tensor",
+    "embedding_form",
     "encode_bytes_tensor",
     "error_of",
 ]

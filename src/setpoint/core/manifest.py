@@ -15,6 +15,9 @@ from setpoint.core.profile import Profile
 from setpoint.core.signature import Signature
 
 SCHEMA_VERSION = 1
+EMBED = "embed"
+TASKS = (EMBED,)
+"""What an endpoint may declare that it does, so that routes other than its own can call it."""
 
 
 class Variant(msgspec.Struct, frozen=True):
@@ -65,6 +68,8 @@ class Endpoint(msgspec.Struct, frozen=True):
         body: ``json``; or ``bytes`` when the single argument may also be sent as the raw request body.
         signature: the endpoint as tensors, where tensors suffice; V2 clients can call it then.
         summary: one line for the documentation.
+        task: what it does, where that is one of ``TASKS``; ``embed`` is reached through ``POST /v1/embeddings`` too.
+        dimensions: of a task that embeds: the lengths that its vectors may be cut to and stay useful (Matryoshka).
     """
 
     name: str
@@ -75,6 +80,8 @@ class Endpoint(msgspec.Struct, frozen=True):
     body: str = "json"
     signature: Signature | None = None
     summary: str = ""
+    task: str = ""
+    dimensions: tuple[int, ...] = ()
 
 
 class Lineage(msgspec.Struct, frozen=True):

@@ -10,6 +10,7 @@ from setpoint import __version__
 from setpoint.node.door import Door
 from setpoint.node.http import Exchange
 from setpoint.node.native_routes import native_routes
+from setpoint.node.openai_routes import OpenAIRoutes
 from setpoint.node.router import Router, Routes
 from setpoint.node.service import ModelService
 from setpoint.node.v2_routes import v2_routes
@@ -31,12 +32,15 @@ class Gateway:
         self._ready = ready
         self._published: dict[str, tuple[ModelService, Routes]] = {}
         self._openapi = b""
+        self._openai = OpenAIRoutes(door)
         self._add_server_routes()
 
     def publish(self, service: ModelService) -> None:
         """Route requests for its name to this service; where another one was published under it, instead of that."""
         self.withdraw(service.name)
-        routes = {**v2_routes(service, self._door), **native_routes(service, self._door)}
+        routes = {**v2_routes(service, self._door), **native_routes(service, self._door)} | self._openai.publish(
+            service
+        )
         for (method, path), handler in routes.items():
             self.router.add(method, path, handler)
         self._published[service.name] = (service, routes)
@@ -45,6 +49,7 @@ class Gateway:
     def withdraw(self, name: str) -> None:
         """Route no more requests for a model; nothing where it is not published."""
         _, routes = self._published.pop(name, (None, {}))
+        self._openai.withdraw(name)
         for method, path in routes:
             self.router.remove(method, path)
         self._openapi = b""
@@ -53,6 +58,8 @@ class Gateway:
         add = self.router.add
         metadata = server_metadata(__version__)
         page = docs_page()
+        for (method, path), handler in self._openai.server_routes().items():
+            add(method, path, handler)
         add("GET", "/v2", lambda exchange: exchange.respond(200, metadata))
         add("GET", "/v2/health/live", lambda exchange: exchange.respond(200, b'{"live":true}'))
         add("GET", "/v2/health/ready", self._health_ready)

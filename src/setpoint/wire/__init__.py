@@ -2,27 +2,56 @@
 
 from setpoint.wire import sse
 from setpoint.wire.batch import BatchOutputs
+from setpoint.wire.compression import CODINGS, answer_coding, deflate, inflate
 from setpoint.wire.docs_page import docs_page
 from setpoint.wire.errors import body_of, headers_of, status_of
 from setpoint.wire.json_tensor import refuse_overflow
 from setpoint.wire.metadata import model_metadata, server_metadata
 from setpoint.wire.native_json import NativeTensorCodec, check_object, count_rows
+from setpoint.wire.openai_embeddings import (
+    EmbeddingsRequest,
+    ListedModel,
+    asked_model,
+    decode_embeddings,
+    encode_embeddings,
+    listed_model,
+    model_arguments,
+    model_list,
+)
+from setpoint.wire.openai_errors import UnknownModel
 from setpoint.wire.openapi import openapi_document
 from setpoint.wire.openapi_examples import example_of, infer_example, nested_example
+from setpoint.wire.v2_header import BINARY, JSON_LENGTH, json_length
 from setpoint.wire.v2_json import InferRequest, V2Codec
 
 __all__ = [
+    "BINARY",
+    "CODINGS",
+    "JSON_LENGTH",
     "BatchOutputs",
+    "EmbeddingsRequest",
     "InferRequest",
+    "ListedModel",
     "NativeTensorCodec",
+    "UnknownModel",
     "V2Codec",
+    "answer_coding",
+    "asked_model",
     "body_of",
     "check_object",
     "count_rows",
+    "decode_embeddings",
+    "deflate",
     "docs_page",
+    "encode_embeddings",
     "example_of",
     "headers_of",
     "infer_example",
+    "inflate",
+    "json_length",
+    "listed_model",
+    "model_arguments",
+    "model_list",
     "model_metadata",
     "nested_example",
     "openapi_document",

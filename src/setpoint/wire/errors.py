@@ -17,6 +17,7 @@ from setpoint.core import (
     SetpointError,
     UnsupportedMedia,
 )
+from setpoint.wire.openai_errors import OPENAI_PREFIX, openai_error_body
 
 _STATUS: dict[type[SetpointError], int] = {
     NotFound: 404,
@@ -31,8 +32,9 @@ def status_of(error: SetpointError) -> int:
     """The HTTP status of an error."""
     if isinstance(error, RequestTooLarge):
         return 431 if error.header else 413
-    if (status := _STATUS.get(type(error))) is not None:
-        return status
+    for kind in type(error).__mro__:  # a wire's own kind of NotFound is one too
+        if (status := _STATUS.get(kind)) is not None:
+            return status
     if isinstance(error, RequestError):
         return 400
     if isinstance(error, RefusedError):
@@ -49,6 +51,8 @@ def headers_of(error: SetpointError) -> tuple[tuple[str, str], ...]:
     return ()
 
 
-def body_of(error: SetpointError) -> bytes:
-    """``{"error": "…"}``: a string, as Open Inference Protocol clients expect it."""
+def body_of(error: SetpointError, path: bytes = b"") -> bytes:
+    """``{"error": "…"}``: a string, as Open Inference Protocol clients expect it; below ``/v1/`` as OpenAI's do."""
+    if path.startswith(OPENAI_PREFIX):
+        return openai_error_body(error, status_of(error), path)
     return msgspec.json.encode({"error": error.message})

@@ -190,4 +190,6 @@ def respond_error(exchange: Exchange, error: SetpointError) -> None:
     """Answer with an error, unless the client has its answer already."""
     if not exchange.answered:
         headers = tuple((name.encode(), value.encode()) for name, value in headers_of(error))
-        exchange.respond(status_of(error), body_of(error), headers=headers)
+        # The kind, since one status stands for several and a client may come again after some of them only.
+        headers += ((b"setpoint-error", error.kind.encode()),)
+        exchange.respond(status_of(error), body_of(error, exchange.path), headers=headers)
