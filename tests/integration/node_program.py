@@ -27,7 +27,7 @@ def main() -> int:
     try:
         return run_node(
             config,
-            lambda host, port: urls.append(f"http://{host}:{port}"),
+            lambda host, port, grpc_port: urls.append(f"http://{host}:{port}"),
             lambda: print(json.dumps({"url": urls[0]}), flush=True),  # noqa: T201
         )
     except SetpointError as error:

@@ -26,6 +26,7 @@ OK, MISSING, BROKEN = "ok", "missing", "broken"
 
 EXTRAS = {
     "sklearn": "scikit-learn estimators and pipelines (.skops, .pkl, .joblib)",
+    "grpc": "serving over gRPC (--grpc-port)",
     "images": "sp.Image: decoding JPEG, PNG and WebP in a Python class",
     "examples": "the examples of the source tree",
 }

@@ -45,6 +45,7 @@ class ObjectiveText(click.ParamType[Objective]):
 @packing_options
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on; 0.0.0.0 for every network.")
 @click.option("--port", type=click.IntRange(0, 65535), default=8000, show_default=True, help="0 takes a free one.")
+@click.option("--grpc-port", type=click.IntRange(0, 65535), help="Also serve gRPC there; 0 takes a free one.")
 @click.option("--workers", type=click.IntRange(1), default=1, show_default=True, help="Processes per model.")
 @click.option(
     "--threads", type=click.IntRange(1), help="Engine threads per worker.  [default: the cores, shared evenly]"
@@ -97,6 +98,7 @@ def command(
     sample: Path | None,
     host: str,
     port: int,
+    grpc_port: int | None,
     workers: int,
     threads: int | None,
     objective: Objective | None,
@@ -136,7 +138,8 @@ def command(
         run_timeout_s=run_timeout,
         drain_timeout_s=drain_timeout,
     )
-    config = NodeConfig(host, port, tuple(configs), limits, lifeline=0 if until_stdin_closes else -1)
+    lifeline = 0 if until_stdin_closes else -1
+    config = NodeConfig(host, port, tuple(configs), limits, lifeline, grpc_port)
     announcement = _Announcement(config.models, as_json)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")  # to stderr
     return run_node(config, announcement.listening, announcement.ready)
@@ -168,20 +171,25 @@ class _Announcement:
         self._models = models
         self._as_json = as_json
         self._url = ""
+        self._grpc = ""
 
-    def listening(self, host: str, port: int) -> None:
+    def listening(self, host: str, port: int, grpc_port: int) -> None:
         """The port is bound; requests are refused until the models are ready."""
         reachable = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, f"[{host}]" if ":" in host else host)  # noqa: S104
         self._url = f"http://{reachable}:{port}"
+        self._grpc = f"{reachable}:{grpc_port}" if grpc_port else ""
         if not self._as_json:
             _line("listening", f"{self._url}   docs {self._url}/docs   metrics {self._url}/metrics")
+            if self._grpc:
+                _line("gRPC", self._grpc)
 
     def ready(self) -> None:
         """Every model can answer."""
         if self._as_json:
             # One line, unlike other records: whoever started us reads it from a pipe that stays open.
             models = [self._record(model) for model in self._models]
-            click.echo(msgspec.json.encode({"url": self._url, "models": models}))
+            grpc = {"grpc": self._grpc} if self._grpc else {}
+            click.echo(msgspec.json.encode({"url": self._url, **grpc, "models": models}))
             return
         for model in self._models:
             _line("serving", f"{model.bundle.reference}   {signature_text(model.bundle)}   {_form(model)}")

@@ -43,6 +43,7 @@ class NodeConfig(msgspec.Struct, frozen=True):
         limits: of everything.
         lifeline: a descriptor whose end of file means that the process that started this node is gone, and that the
             node must go too; -1 without.
+        grpc_port: where it also serves gRPC, on the same host; 0 takes a free one, None is without.
     """
 
     host: str
@@ -50,6 +51,7 @@ class NodeConfig(msgspec.Struct, frozen=True):
     models: tuple[ModelConfig, ...]
     limits: Limits = Limits()
     lifeline: int = -1
+    grpc_port: int | None = None
 
     def __post_init__(self) -> None:
         names = [model.bundle.name for model in self.models]
@@ -58,3 +60,5 @@ class NodeConfig(msgspec.Struct, frozen=True):
             raise InvalidConfiguration(f"two models are called {twice!r}; pack one under another name (--name)")
         if not 0 <= self.port <= 65535:
             raise InvalidConfiguration(f"a port is 0 to 65535, got {self.port}")
+        if not 0 <= (self.grpc_port or 0) <= 65535:
+            raise InvalidConfiguration(f"a port is 0 to 65535, got {self.grpc_port} for gRPC")

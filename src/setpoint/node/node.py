@@ -8,9 +8,10 @@ import logging
 import os
 import signal
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
+from typing import TYPE_CHECKING
 
-from setpoint.core import SystemClock
+from setpoint.core import MissingExtra, SystemClock
 from setpoint.node.allocator import keep_freed_memory
 from setpoint.node.config import NodeConfig
 from setpoint.node.door import Door
@@ -21,9 +22,14 @@ from setpoint.node.service import ModelService
 from setpoint.observe import CONTENT_TYPE
 from setpoint.wire import refuse_overflow
 
+if TYPE_CHECKING:
+    from setpoint.node.grpc import GrpcServer
+
 _log = logging.getLogger("setpoint.node")
 _SWEEP_S = 0.1
 _COLLECT_AFTER = (50_000, 20, 20)
+Listening = Callable[[str, int, int], None]
+"""Told the host, the port, and gRPC's port, 0 without."""
 
 
 class Node:
@@ -42,24 +48,35 @@ class Node:
             gateway.publish(service)
         gateway.router.add("GET", "/metrics", self._metrics)
         self._route = gateway.router.route
+        self.grpc = None if config.grpc_port is None else self._grpc_server()
 
     @property
     def ready(self) -> bool:
         """Every model can answer, and the node is not shutting down."""
         return self._started and not self.server.draining and all(service.ready for service in self.services)
 
-    async def run(self, on_listening: Callable[[str, int], None], on_ready: Callable[[], None]) -> None:
+    def _grpc_server(self) -> GrpcServer:
+        try:
+            from setpoint.node.grpc import GrpcServer  # 50 ms and a thread, for those only who ask for it
+        except ModuleNotFoundError as error:
+            raise MissingExtra(error.name or "grpcio", "grpc", "serving over gRPC") from error
+        return GrpcServer(lambda: self.services, lambda: self.ready, self._config.limits, log_bug)
+
+    async def run(self, on_listening: Listening, on_ready: Callable[[], None]) -> None:
         """Listen, start the workers, serve until ``stop``, drain.
 
         Raises:
             ConfigurationError, ModelError: it could not start; nothing is left running.
         """
         host, port = await self.server.listen(self._config.host, self._config.port)
+        grpc_port = 0
         sweeper = asyncio.create_task(self._sweep())
         starting = asyncio.gather(*(service.start() for service in self.services))
         stopped = asyncio.create_task(self._stop.wait())
         try:
-            on_listening(host, port)
+            if self.grpc is not None:
+                grpc_port = await self.grpc.listen(host, self._config.grpc_port or 0)
+            on_listening(host, port, grpc_port)
             await asyncio.wait((starting, stopped), return_when=asyncio.FIRST_COMPLETED)
             if starting.done():
                 starting.result()
@@ -73,6 +90,8 @@ class Node:
             stopped.cancel()
             await asyncio.gather(starting, stopped, return_exceptions=True)
             await self.server.close()
+            if self.grpc is not None:
+                await self.grpc.close()
             await asyncio.gather(*(service.close() for service in self.services))
             sweeper.cancel()
 
@@ -86,12 +105,16 @@ class Node:
         return self._stop.is_set()
 
     async def _drain(self) -> None:
-        await self.server.drain(self._config.limits.drain_timeout_s, self._give_up)
+        timeout_s = self._config.limits.drain_timeout_s
+        draining: list[Coroutine[None, None, object]] = [self.server.drain(timeout_s, self._give_up)]
+        if self.grpc is not None:
+            draining.append(self.grpc.drain(timeout_s, self._give_up))
+        await asyncio.gather(*draining)
 
     def _give_up(self) -> None:
         _log.warning(
             "%d requests were not answered within the %g s that draining may take (--drain-timeout)",
-            self.server.in_flight,
+            self.server.in_flight + (self.grpc.in_flight if self.grpc else 0),
             self._config.limits.drain_timeout_s,
         )
         for service in self.services:
@@ -135,11 +158,11 @@ def log_bug(bug: BaseException) -> str:
     return reference
 
 
-def run_node(config: NodeConfig, on_listening: Callable[[str, int], None], on_ready: Callable[[], None]) -> int:
+def run_node(config: NodeConfig, on_listening: Listening, on_ready: Callable[[], None]) -> int:
     """Run a node until SIGINT or SIGTERM; a second signal leaves at once.
 
     Args:
-        on_listening: called with host and port when connections are accepted.
+        on_listening: called with host, port and gRPC's port (0 without) when connections are accepted.
         on_ready: called when every worker of every model is.
 
     Returns:
@@ -156,7 +179,7 @@ def run_node(config: NodeConfig, on_listening: Callable[[str, int], None], on_re
         return runner.run(_run(config, on_listening, on_ready))
 
 
-async def _run(config: NodeConfig, on_listening: Callable[[str, int], None], on_ready: Callable[[], None]) -> int:
+async def _run(config: NodeConfig, on_listening: Listening, on_ready: Callable[[], None]) -> int:
     loop = asyncio.get_running_loop()
     node = Node(config)
 

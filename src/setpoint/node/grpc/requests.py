@@ -1,0 +1,67 @@
+"""Requests that came over gRPC: each is awaited by the call that brought it."""
+
+from __future__ import annotations
+
+import asyncio
+
+from setpoint.core import SetpointError
+from setpoint.node.service import ModelService
+from setpoint.wire import BatchOutputs, InferRequest
+from setpoint.wire import grpc as wire
+from setpoint.worker import TensorRequest
+
+
+class GrpcTensorRequest(TensorRequest):
+    """Tensors, by ``ModelInfer`` or on a stream.
+
+    Attributes:
+        service: the model that is asked.
+    """
+
+    __slots__ = ("_codec", "_decoded", "_response", "_streams", "service")
+
+    def __init__(
+        self, service: ModelService, endpoint: str, decoded: InferRequest, codec: wire.GrpcCodec, *, streams: bool
+    ) -> None:
+        super().__init__(endpoint, decoded.rows, (endpoint, decoded.inner_shapes), decoded.arrays)
+        self.service = service
+        self._decoded = decoded
+        self._codec = codec
+        self._streams = streams
+        self._response: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
+
+    @property
+    def id(self) -> str:
+        """The client's own name for it; empty without."""
+        return self._decoded.id
+
+    async def response(self) -> bytes:
+        """The encoded answer. Where the call is cancelled meanwhile, the request is taken out of its queue.
+
+        Raises:
+            SetpointError: there is none, and why.
+        """
+        try:
+            return await self._response
+        except asyncio.CancelledError:
+            self.abandon()
+            raise
+
+    def abandon(self) -> None:
+        """The client has left; nothing where the request was answered."""
+        if not self.ended:
+            self._response.cancel()
+            self.service.cancel(self)
+
+    def answer(self, outputs: BatchOutputs, start: int, end: int) -> None:
+        """Encode the outputs, while they are valid."""
+        if self._streams:
+            response = self._codec.encode(self._decoded, outputs, start, end, wire.FINAL_RESPONSE)
+            self._response.set_result(wire.stream_response(response))
+        else:
+            self._response.set_result(b"".join(self._codec.encode(self._decoded, outputs, start, end)))
+
+    def fail(self, error: SetpointError) -> None:
+        """Hand the error to the call."""
+        if not self._response.done():
+            self._response.set_exception(error)

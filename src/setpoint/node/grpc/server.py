@@ -1,0 +1,162 @@
+"""The listening side: calls to handlers, errors to status codes, draining.
+
+The library is gRPC's own. It runs on the node's event loop; what it is given and gives are bytes, and the messages are
+ours to read (``wire.grpc``), so that tensors are not copied into protobuf's memory and out of it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
+
+import grpc
+import grpc.aio
+
+from setpoint.core import InternalError, InvalidConfiguration, Limits, SetpointError
+from setpoint.node.grpc.calls import HEALTH, INFERENCE, About, reflections
+from setpoint.node.grpc.catalogue import Catalogue, Served
+from setpoint.node.grpc.inference import Inference
+from setpoint.wire import grpc as wire
+
+_FLUSH_S = 1.0
+_CODES: dict[int, grpc.StatusCode] = {code.value[0]: code for code in grpc.StatusCode}
+_ENVELOPE_BYTES = 1 << 20
+"""What names and shapes may take beside tensors of the body limit's size."""
+Unary = Callable[[bytes, Any], Awaitable[bytes]]
+
+
+class GrpcServer:
+    """Serves ``inference.GRPCInferenceService``, ``grpc.health.v1.Health`` and reflection.
+
+    Attributes:
+        responses: how often each status code was answered, by its name.
+        in_flight: calls with one answer that do not have it yet.
+    """
+
+    def __init__(
+        self, served: Served, ready: Callable[[], bool], limits: Limits, on_bug: Callable[[BaseException], str]
+    ) -> None:
+        """Must be called on the event loop that it will run on.
+
+        Args:
+            served: the models that are served now.
+            ready: whether all of them can answer.
+            limits: of the node.
+            on_bug: logs a bug of ours and returns the reference under which it was logged.
+        """
+        catalogue = Catalogue(served)
+        self._on_bug = on_bug
+        self._about = About(catalogue, ready)
+        self._inference = Inference(catalogue, limits)
+        self._server = grpc.aio.server(
+            options=(
+                ("grpc.max_receive_message_length", limits.body_limit_bytes + _ENVELOPE_BYTES),
+                ("grpc.max_send_message_length", -1),
+                ("grpc.max_metadata_size", limits.header_limit_bytes),
+                ("grpc.absolute_max_metadata_size", limits.header_limit_bytes),
+                ("grpc.so_reuseport", 0),  # two nodes on one port would share its calls silently
+            ),
+            maximum_concurrent_rpcs=limits.grpc_call_limit,
+        )
+        self._register()
+        self.responses: Counter[str] = Counter()
+        self.in_flight = 0
+
+    def _register(self) -> None:
+        about, inference = self._about, self._inference
+        methods = {name: self._unary(_immediate(call)) for name, call in about.calls().items()}
+        methods["ModelInfer"] = self._unary(inference.infer)
+        methods["ModelStreamInfer"] = grpc.stream_stream_rpc_method_handler(self._streaming(inference.stream))
+        health = {
+            "Check": self._unary(_immediate(about.check)),
+            "Watch": grpc.unary_stream_rpc_method_handler(self._streaming(about.watch)),
+        }
+        services = {INFERENCE: methods, HEALTH: health}
+        for name, answer in reflections.items():
+            services[name] = {
+                "ServerReflectionInfo": grpc.stream_stream_rpc_method_handler(self._streaming(answer)),
+            }
+        for name, handlers in services.items():
+            self._server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(name, handlers),))
+
+    async def listen(self, host: str, port: int) -> int:
+        """Start accepting; port 0 picks a free one. Returns the port.
+
+        Raises:
+            InvalidConfiguration: the address is taken or not ours.
+        """
+        address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        try:
+            bound: int = self._server.add_insecure_port(address)
+        except RuntimeError as error:
+            raise InvalidConfiguration(
+                f"cannot listen for gRPC on {address}; choose another port with --grpc-port"
+            ) from error
+        await self._server.start()
+        return bound
+
+    async def drain(self, timeout_s: float, give_up: Callable[[], None]) -> None:
+        """Take no new calls and answer those that were taken.
+
+        Args:
+            timeout_s: how long that may take.
+            give_up: called when that is over, to answer what is left before its calls are ended.
+        """
+        self._about.drain()
+        self._inference.drain()
+        stopped = asyncio.create_task(self._server.stop(timeout_s + _FLUSH_S))
+        await asyncio.wait((stopped,), timeout=timeout_s)
+        if not stopped.done():
+            give_up()
+        await stopped
+
+    async def close(self) -> None:
+        """Stop listening and drop what is left."""
+        await self._server.stop(None)
+
+    # --- every call ------------------------------------------------------------------------------------------------
+
+    def _unary(self, call: Unary) -> Any:
+        async def handle(body: bytes, context: Any) -> bytes:
+            self.in_flight += 1
+            try:
+                answer = await call(body, context)
+            except Exception as error:
+                await self._refuse(context, error)
+                return b""  # nobody is there to read it
+            finally:
+                self.in_flight -= 1
+            self.responses["OK"] += 1
+            return answer
+
+        return grpc.unary_unary_rpc_method_handler(handle)
+
+    def _streaming(self, call: Callable[[Any, Any], Awaitable[None]]) -> Callable[[Any, Any], Awaitable[None]]:
+        async def handle(message: bytes | AsyncIterator[bytes], context: Any) -> None:
+            try:
+                await call(message, context)
+            except Exception as error:
+                await self._refuse(context, error)
+            else:
+                self.responses["OK"] += 1
+
+        return handle
+
+    async def _refuse(self, context: Any, error: Exception) -> None:
+        """End the call with the error's status. What is no error of ours to give is a bug, which is logged."""
+        if context.done() or context.cancelled():
+            return  # the client has left, which also makes writing to it fail
+        if not isinstance(error, SetpointError):
+            error = InternalError(f"a bug in Setpoint, logged under {self._on_bug(error)}")
+        code = _CODES[wire.code_of(error)]
+        self.responses[code.name] += 1
+        await context.abort(code, error.message, wire.trailers_of(error))
+
+
+def _immediate(call: Callable[[bytes], bytes]) -> Unary:
+    async def answer(body: bytes, _: Any) -> bytes:
+        return call(body)
+
+    return answer
