@@ -1,5 +1,5 @@
 """What does the scheduler cost a node? Microseconds of CPU per request: its arrival, its share of a batch's decision
-and of learning from it, beside today's first-come queue.
+and of learning from it.
 
     python benchmarks/simulation/cost.py [--requests 200000]
 """
@@ -9,14 +9,11 @@ from __future__ import annotations
 import argparse
 import gc
 import time
-from typing import Any
 
 import numpy as np
 
 from setpoint.plan import AffineRunTimes, SimulatedRequest, Traffic, parse_arrivals
 from setpoint.scheduling import (
-    BatchQueue,
-    BatchSizer,
     ObjectivePolicy,
     ObjectiveTerms,
     Scheduler,
@@ -56,18 +53,6 @@ def scheduler_us(batch: int, count: int, *, objective: bool, tenants: int = 1) -
     return (time.process_time() - begun) / count * 1e6
 
 
-def first_come_us(batch: int, count: int) -> float:
-    queue: BatchQueue[Any] = BatchQueue(4096)
-    sizer = BatchSizer(64)
-    waiting = requests(count, 1)
-    begun = time.process_time()
-    for first in range(0, count, batch):
-        for request in waiting[first : first + batch]:
-            queue.push(request)
-        sizer.observe(_LANE, len(queue.take(sizer.batch_rows)), 300_000)
-    return (time.process_time() - begun) / count * 1e6
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--requests", type=int, default=200_000)
@@ -79,7 +64,6 @@ def main() -> None:
         ("objective, profile", lambda batch: scheduler_us(batch, count, objective=True)),
         ("objective, profile, 4 tenants", lambda batch: scheduler_us(batch, count, objective=True, tenants=4)),
         ("no objective, learned", lambda batch: scheduler_us(batch, count, objective=False)),
-        ("today's queue and sizer", lambda batch: first_come_us(batch, count)),
     ):
         print(f"{title:<34}" + "".join(f"{measure(batch):>8.2f}" for batch in (1, 4, 16, 64)))
 

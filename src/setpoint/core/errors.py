@@ -12,9 +12,11 @@
     │   └── UnsupportedMedia        a content type or encoding we do not read         415
     ├── RefusedError              nobody's fault, now: the client may come again      503 + Retry-After
     │   ├── QueueFull               the model's queue is at its limit
+    │   ├── Overloaded              it would be answered too late: more is asked for than can be held
+    │   ├── OverShare               as Overloaded, and its tenant uses more than its share   429
     │   ├── Draining                the node is shutting down
     │   ├── NotReady                the model has no worker that is ready
-    │   ├── DeadlineExceeded        waited longer than the request may live           504
+    │   ├── DeadlineExceeded        its deadline has passed, or leaves less than one run takes   504
     │   └── WorkerLost              its worker died, twice, or stopped answering
     ├── ConfigurationError        the user who set it up: exit code 2, or 1 where work had begun
     │   ├── InvalidConfiguration    a flag, objective or file says something impossible
@@ -113,6 +115,18 @@ class QueueFull(RefusedError):
     kind = "queue_full"
 
 
+class Overloaded(RefusedError):
+    """More is asked for than can be answered in time; the message says what can be, and when to come again."""
+
+    kind = "overloaded"
+
+
+class OverShare(RefusedError):
+    """As ``Overloaded``, because the request's tenant uses more than its share."""
+
+    kind = "over_share"
+
+
 class Draining(RefusedError):
     """The node is shutting down and takes no new requests."""
 
@@ -126,7 +140,7 @@ class NotReady(RefusedError):
 
 
 class DeadlineExceeded(RefusedError):
-    """The request waited longer than it may live."""
+    """The request's deadline has passed while it waited, or leaves less time than its own run takes."""
 
     kind = "deadline_exceeded"
 

@@ -138,6 +138,18 @@ class ModelManifest(msgspec.Struct, frozen=True):
         """The endpoint of that name, or None."""
         return next((endpoint for endpoint in self.endpoints if endpoint.name == name), None)
 
+    def variant(self, name: str) -> Variant:
+        """The variant of that name.
+
+        Raises:
+            InvalidConfiguration: there is none; the message names those that are there.
+        """
+        for variant in self.variants:
+            if variant.name == name:
+                return variant
+        names = ", ".join(variant.name for variant in self.variants)
+        raise InvalidConfiguration(f"the bundle has no variant {name!r}; it has {names}")
+
     def to_json(self) -> bytes:
         """Canonical JSON: equal manifests give equal bytes."""
         return msgspec.json.encode(self, order="deterministic")

@@ -8,6 +8,7 @@ import msgspec
 
 from setpoint.core import InvalidConfiguration, Limits, Objective
 from setpoint.registry import Bundle
+from setpoint.scheduling import FixedTerms
 
 
 class ModelConfig(msgspec.Struct, frozen=True):
@@ -19,6 +20,9 @@ class ModelConfig(msgspec.Struct, frozen=True):
         workers: processes that hold a copy each.
         threads: engine threads of each worker.
         objective: what is to be held; None without.
+        variant: the only one to serve with; empty leaves the choice to the objective.
+        batching: a batching policy stated by hand, in place of the one that holds the objective.
+        weights: tenant to its share of the service where that is not 1.
     """
 
     bundle: Bundle
@@ -26,8 +30,18 @@ class ModelConfig(msgspec.Struct, frozen=True):
     workers: int = 1
     threads: int = 1
     objective: Objective | None = None
+    variant: str = ""
+    batching: FixedTerms | None = None
+    weights: dict[str, float] = {}
 
     def __post_init__(self) -> None:
+        if self.variant:
+            self.bundle.manifest.variant(self.variant)
+        if self.batching is not None and self.objective is not None:
+            raise InvalidConfiguration(
+                "a stated batching policy (--max-batch-size …) and an objective exclude each other, since an objective "
+                "is held by choosing the batches; give one of them"
+            )
         if self.workers < 1 or self.threads < 1:
             raise InvalidConfiguration(
                 f"a model needs at least one worker and one thread, got {self.workers} × {self.threads}"

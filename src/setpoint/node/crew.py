@@ -24,7 +24,7 @@ _GIVE_UP_AFTER_FAILED_STARTS = 3
 class CrewOwner(Protocol):
     """Whom a crew tells."""
 
-    def worker_ready(self) -> None:
+    def worker_ready(self, slot: Slot) -> None:
         """A worker can take batches."""
         ...
 
@@ -32,7 +32,7 @@ class CrewOwner(Protocol):
         """A worker reported on its batch."""
         ...
 
-    def requests_lost(self, requests: Sequence[Request], reason: str) -> None:
+    def worker_gone(self, slot: Slot, held: Sequence[Request], reason: str) -> None:
         """A worker is gone, and these were in its batch."""
         ...
 
@@ -52,16 +52,18 @@ class Crew:
     def __init__(
         self,
         config: ModelConfig,
+        variants: tuple[str, ...],
         limits: Limits,
         clock: Clock,
         metrics: ModelMetrics,
         owner: CrewOwner,
         launch: Launch = WorkerHandle,
     ) -> None:
-        """Nothing is started yet; ``launch`` starts one worker."""
+        """Nothing is started yet; ``variants`` are what each worker holds, ``launch`` starts one worker."""
         self.slots = [Slot(index) for index in range(config.workers)]
         self.refusal = ""
         self._config = config
+        self._variants = variants
         self._limits = limits
         self._now_ns = clock.now_ns
         self._metrics = metrics
@@ -123,7 +125,7 @@ class Crew:
             self._judge_hope()
             if not self._started.done() and all(slot.state is not State.STARTING for slot in self.slots):
                 self._started.set_result(None)
-            self._owner.worker_ready()
+            self._owner.worker_ready(slot)
         elif isinstance(report, Broken):
             slot.end_reason = "broken"
             self._last_failure = report.message
@@ -144,7 +146,7 @@ class Crew:
             reason = f"could not load the model: {self._last_failure}"
         else:
             self._last_failure = f"its worker {reason}"
-        self._owner.requests_lost(held, reason)
+        self._owner.worker_gone(slot, held, reason)
         if self._closing:
             return
         _log.warning("worker %d of %s (pid %d) %s", slot.index, self._model, worker.pid, reason)
@@ -185,7 +187,7 @@ class Crew:
         spec = WorkerSpec(
             manifest=manifest,
             folder=self._config.folder,
-            variants=(manifest.variants[0].name,),
+            variants=self._variants,
             threads=self._config.threads,
             index=slot.index,
             arena_limit_bytes=self._limits.arena_limit_bytes,

@@ -28,6 +28,7 @@ class Ledger:
         if request.gone:
             self.cancelled(request)
             return
+        request.run_ns = run_ns
         try:
             request.answer(outputs, start, end)
         except Exception as error:
@@ -40,6 +41,7 @@ class Ledger:
         if request.gone:
             self.cancelled(request)
             return
+        request.run_ns = run_ns
         try:
             request.answer(json)
         except Exception as error:
@@ -52,6 +54,7 @@ class Ledger:
         if request.gone:
             self.cancelled(request)
             return
+        request.run_ns = run_ns
         try:
             request.end()
         except Exception as error:

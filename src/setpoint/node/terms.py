@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 
 from setpoint.core import InvalidRequest
-from setpoint.worker import DEFAULT_PRIORITY, Request
+from setpoint.worker import Request
 
 TIMEOUT_HEADER = b"setpoint-timeout-ms"
 PRIORITY_HEADER = b"setpoint-priority"
@@ -14,6 +14,8 @@ TENANT_HEADER = b"setpoint-tenant"
 _ENVOY_TIMEOUT_HEADER = b"x-envoy-expected-rq-timeout-ms"
 """What Envoy, Istio and Contour tell a server of how long they will wait for it."""
 LOWEST_PRIORITY = 9
+_DEFAULT_PRIORITY = 2
+"""What priority 0, and none, stand for in V2's counting: one level is above it, the others are below."""
 _TENANT_LIMIT_CHARACTERS = 64
 _LONGEST_TIMEOUT_MS = 86_400_000.0
 
@@ -23,7 +25,7 @@ def v2_priority(priority: int) -> int:
 
     Source: Triton, ``schedule_policy`` extension.
     """
-    return min(priority, LOWEST_PRIORITY) if priority else DEFAULT_PRIORITY
+    return min(priority, LOWEST_PRIORITY) - _DEFAULT_PRIORITY if priority > 0 else 0
 
 
 def read_terms(headers: Mapping[bytes, bytes], request: Request) -> None:

@@ -6,6 +6,7 @@ They run under the same ``Scheduler``, so that nothing but the judgement differs
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Iterator
 from typing import TypeVar
 
 import numpy as np
@@ -98,9 +99,18 @@ class CorkPolicy(Policy[T]):
                 return True
         return False
 
+    @property
+    def rows(self) -> int:
+        """Rows that wait."""
+        return sum(request.rows for request in self)
+
+    def __iter__(self) -> Iterator[T]:
+        """What waits."""
+        return (request for request, _ in self._line)
+
     def drain(self) -> list[T]:
         """Take everything out."""
-        requests = [request for request, _ in self._line]
+        requests = list(self)
         self._line.clear()
         self.requests = 0
         return requests
@@ -183,6 +193,15 @@ class EagerPolicy(Policy[T]):
         removed = self._queue.remove(request)
         self.requests = self._queue.requests
         return removed
+
+    @property
+    def rows(self) -> int:
+        """Rows that wait."""
+        return self._queue.rows
+
+    def __iter__(self) -> Iterator[T]:
+        """What waits."""
+        return iter(self._queue)
 
     def drain(self) -> list[T]:
         """Take everything out."""

@@ -6,7 +6,6 @@ from setpoint.scheduling.fixed_policy import FixedPolicy
 from setpoint.scheduling.latency_law import MeasuredLaw
 from setpoint.scheduling.objective_policy import ObjectivePolicy
 from setpoint.scheduling.policy import Policy, Pool
-from setpoint.scheduling.queue import BatchQueue, Queued
 from setpoint.scheduling.restart import RestartPolicy
 from setpoint.scheduling.schedulable import Schedulable
 from setpoint.scheduling.scheduler import Scheduler
@@ -15,7 +14,6 @@ from setpoint.scheduling.terms import FixedTerms, ObjectiveTerms, VariantTerms, 
 
 __all__ = [
     "Action",
-    "BatchQueue",
     "BatchSizer",
     "DeadlineQueue",
     "FixedPolicy",
@@ -25,7 +23,6 @@ __all__ = [
     "ObjectiveTerms",
     "Policy",
     "Pool",
-    "Queued",
     "Reason",
     "Refuse",
     "RestartPolicy",

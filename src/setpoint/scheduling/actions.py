@@ -83,7 +83,7 @@ class WakeAt(msgspec.Struct, frozen=True, gc=False):
 
 _BY_LOAD = {Reason.QUEUE_FULL, Reason.OVERLOAD, Reason.OVER_SHARE, Reason.SHED}
 _SENTENCES = {
-    Reason.QUEUE_FULL: "the queue is full: its limit is {limit:.0f}",
+    Reason.QUEUE_FULL: "its queue is full (limit {limit:.0f})",
     Reason.HOPELESS: "its run alone takes about {limit:.3g} ms, longer than its deadline leaves",
     Reason.OVERLOAD: "behind what waits already it would be answered after {limit:.3g} ms, too late for its deadline",
     Reason.OVER_SHARE: "its tenant uses more than its share: it would be answered after {limit:.3g} ms, too late",

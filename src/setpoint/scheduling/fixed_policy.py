@@ -8,6 +8,7 @@ but by the queue's size and its timeouts. For users who know what they want, and
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable, Hashable, Iterator
 from itertools import chain, islice
 from typing import Generic, TypeVar
 
@@ -42,8 +43,14 @@ class _Level(Generic[T]):
 class FixedPolicy(Policy[T]):
     """One model's queue under fixed terms, with one variant."""
 
-    def __init__(self, terms: FixedTerms) -> None:
+    def __init__(self, terms: FixedTerms, lane_limit_rows: Callable[[Hashable], int] | None = None) -> None:
+        """Queue nothing yet.
+
+        Args:
+            lane_limit_rows: the largest batch that a lane can have at all, where that may be less than the terms say.
+        """
         self._terms = terms
+        self._lane_limit_rows = lane_limit_rows
         self._levels: dict[int, _Level[T]] = {}
         self._sequence = 0
         self._delay_ns = terms.max_queue_delay_us * 1000
@@ -98,11 +105,22 @@ class FixedPolicy(Policy[T]):
 
     def drain(self) -> list[T]:
         """Take everything out."""
-        requests = [entry.request for level in self._levels.values() for entry in chain(level.in_time, level.delayed)]
+        requests = list(self)
         self._levels.clear()
         for request in requests:
             self._left(request)
         return requests
+
+    @property
+    def rows(self) -> int:
+        """Rows that wait."""
+        return sum(request.rows for request in self)
+
+    def __iter__(self) -> Iterator[T]:
+        """What waits."""
+        for level in self._levels.values():
+            for entry in chain(level.in_time, level.delayed):
+                yield entry.request
 
     def take(self, worker: int, pool: Pool, now_ns: int, refused: list[Refuse[T]]) -> Start[T] | None:
         """A batch that is due, if there is one."""
@@ -123,7 +141,7 @@ class FixedPolicy(Policy[T]):
         if not entries:
             return None
         oldest_ns = min(entry.arrived_ns for entry in entries)
-        if not closed and rows < self._max_batch_size and now_ns < oldest_ns + self._delay_ns:
+        if not closed and rows < self._limit_rows_of(entries[0].request) and now_ns < oldest_ns + self._delay_ns:
             return None
         for entry in entries:
             level = self._levels[entry.request.priority]
@@ -134,7 +152,14 @@ class FixedPolicy(Policy[T]):
     def _shares_batch(self, first: T, request: T, rows: int) -> bool:
         if first.alone or request.alone or first.lane is None or first.lane != request.lane:
             return False
-        return rows + request.rows <= self._max_batch_size
+        return rows + request.rows <= self._limit_rows_of(first)
+
+    def _limit_rows_of(self, request: T) -> int:
+        if request.alone or request.lane is None:
+            return 1
+        if self._lane_limit_rows is None:
+            return self._max_batch_size
+        return min(self._max_batch_size, self._lane_limit_rows(request.lane))
 
     def _expire(self, now_ns: int, refused: list[Refuse[T]]) -> None:
         """Refuse, or move behind the others, whatever has waited too long."""

@@ -12,6 +12,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Hashable, Iterator
 from heapq import heapreplace
 from math import isinf
 from typing import TypeVar
@@ -33,10 +34,15 @@ _LOOK_AHEAD_BATCHES = 64
 class ObjectivePolicy(Policy[T]):
     """One model's queue and judgement."""
 
-    def __init__(self, terms: ObjectiveTerms) -> None:
+    def __init__(self, terms: ObjectiveTerms, lane_limit_rows: Callable[[Hashable], int] | None = None) -> None:
+        """Queue nothing yet.
+
+        Args:
+            lane_limit_rows: the largest batch that a lane can have at all, where that may be less than the terms say.
+        """
         self.terms = terms
         self.queue: DeadlineQueue[T] = DeadlineQueue()
-        self._predictor = Predictor(terms)
+        self._predictor = Predictor(terms, lane_limit_rows)
         self._shares = FairShares(terms.weights, terms.bound_ns if terms.has_objective else 0)
         self._plan = VariantPlan(terms)
         self._bound_ns = terms.bound_ns
@@ -113,6 +119,15 @@ class ObjectivePolicy(Policy[T]):
         if self._shares.several:
             self._shares.left(request)
         return True
+
+    @property
+    def rows(self) -> int:
+        """Rows that wait."""
+        return self.queue.rows
+
+    def __iter__(self) -> Iterator[T]:
+        """What waits."""
+        return iter(self.queue)
 
     def drain(self) -> list[T]:
         """Take everything out."""

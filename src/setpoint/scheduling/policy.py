@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from bisect import insort
+from collections.abc import Iterator
 from typing import Generic, TypeVar
 
 from setpoint.scheduling.actions import Refuse, Start
@@ -94,3 +95,12 @@ class Policy(ABC, Generic[T]):
     @abstractmethod
     def drain(self) -> list[T]:
         """Remove and return all that waits."""
+
+    @property
+    @abstractmethod
+    def rows(self) -> int:
+        """Rows that wait."""
+
+    @abstractmethod
+    def __iter__(self) -> Iterator[T]:
+        """What waits."""

@@ -10,7 +10,7 @@ done, beyond its run. So the machine's present state is in every decision: a nei
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 from math import exp, inf
 
 from setpoint.scheduling.latency_law import LatencyLaw, LearnedLaw, MeasuredLaw
@@ -61,8 +61,7 @@ class Prediction:
         "rows_per_s",
     )
 
-    def __init__(self, variant: VariantTerms, terms: ObjectiveTerms, outside: RollingQuantile) -> None:
-        limit_rows = terms.batch_limit_rows
+    def __init__(self, variant: VariantTerms, terms: ObjectiveTerms, limit_rows: int, outside: RollingQuantile) -> None:
         self._law: LatencyLaw
         self._sizer: BatchSizer | None = None
         if variant.profile is not None:
@@ -204,8 +203,9 @@ class LanePredictions:
 class Predictor:
     """The predictions of one model, by lane."""
 
-    def __init__(self, terms: ObjectiveTerms) -> None:
+    def __init__(self, terms: ObjectiveTerms, lane_limit_rows: Callable[[Hashable], int] | None = None) -> None:
         self._terms = terms
+        self._lane_limit_rows = lane_limit_rows
         self._outside = RollingQuantile(terms.quantile, _WINDOW, 0.0, _PRIOR_WEIGHT)
         self._lanes: OrderedDict[Hashable, LanePredictions] = OrderedDict()
         self._workers = 1
@@ -216,7 +216,11 @@ class Predictor:
         """The predictions of a lane; a new one begins with what the profiles say."""
         lane = self._lanes.get(key)
         if lane is None:
-            lane = LanePredictions([Prediction(each, self._terms, self._outside) for each in self._terms.variants])
+            terms = self._terms
+            limit_rows = terms.batch_limit_rows
+            if self._lane_limit_rows is not None and key is not None:
+                limit_rows = max(1, min(limit_rows, self._lane_limit_rows(key)))
+            lane = LanePredictions([Prediction(each, terms, limit_rows, self._outside) for each in terms.variants])
             lane.aim(self._workers, self._within_ns, self._terms.flat_tolerance)
             self._lanes[key] = lane
             if len(self._lanes) > _LANES_REMEMBERED:

@@ -16,7 +16,7 @@ class Schedulable(Protocol):
     deadline_ns: int
     """When its answer must be there. 0 asks for the objective's bound from its arrival; an earlier one is kept."""
     priority: int
-    """0 is served first; a request of a lower level waits for all above it."""
+    """0 is the usual level. A request waits for all those of a lower number, which are more urgent."""
     tenant: str
     """Whose request it is, for fair shares."""
 

@@ -9,6 +9,7 @@ Every request that ``arrived`` is told of ends in exactly one way: it is in a ``
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from typing import Final, Generic, TypeAlias, TypeVar
 
 from setpoint.scheduling.actions import Action, Reason, Refuse, Start, WakeAt
@@ -103,20 +104,34 @@ class Scheduler(Generic[T]):
             self._return(request, now_ns)
         return []
 
+    def batch_ended(self, worker: int, requests: Sequence[T]) -> None:
+        """A worker's batch is over, however each of its requests ended; nothing is learned from it.
+
+        Nothing happens where these are not what it holds: then their batch is known to be done.
+        """
+        running = self._running.get(worker)
+        if running is not None and running[0].requests is requests:
+            self._count_done(self._release(worker)[0].requests)
+
     def worker_lost(self, worker: int, now_ns: int) -> None:
-        """A worker is gone. What it held runs once more, each request alone, or is refused if it cannot."""
-        pool = self.pool
-        pool.workers -= 1
-        if worker in pool.idle:
-            pool.idle.remove(worker)
-            return
-        requests = self._release(worker)[0].requests
-        pool.idle.remove(worker)
-        for request in requests:
+        """A worker is gone. What it held runs once more, each request alone, or is refused if it cannot.
+
+        Nothing happens where the worker was never ready, or its loss is known.
+        """
+        for request in self._lose(worker):
             if request.gone or (request.attempts < _ATTEMPTS and request.retryable):
                 self._return(request, now_ns)
             else:
                 self._pending.append(self._count_refused(Refuse(request, Reason.WORKER_LOST)))
+
+    def worker_deaf(self, worker: int, now_ns: int) -> None:
+        """A worker is gone that did not even take the batch it was to start: for its requests nothing has happened."""
+        for request in self._lose(worker):
+            request.attempts -= 1
+            if request.gone:
+                self.cancelled_requests += 1
+            else:
+                self._policy.put_back(request, self.pool, now_ns)
 
     def tick(self, now_ns: int) -> None:
         """Time has passed; to be called some times a second while nothing else happens."""
@@ -165,6 +180,15 @@ class Scheduler(Generic[T]):
         return self._policy.requests
 
     @property
+    def waiting_rows(self) -> int:
+        """Rows in the queue."""
+        return self._policy.rows
+
+    def waiting(self) -> Iterator[T]:
+        """The requests in the queue, in no particular order."""
+        return iter(self._policy)
+
+    @property
     def running_requests(self) -> int:
         """Requests on workers."""
         return sum(len(batch.requests) for batch, _, _ in self._running.values())
@@ -176,6 +200,19 @@ class Scheduler(Generic[T]):
         self.pool.release(until_ns)
         self.pool.idle.append(worker)
         return batch, started_ns
+
+    def _lose(self, worker: int) -> list[T]:
+        """Forget a worker; returns what it held."""
+        pool = self.pool
+        if worker in self._running:
+            requests = self._release(worker)[0].requests
+        elif worker in pool.idle:
+            requests = []
+        else:
+            return []
+        pool.idle.remove(worker)
+        pool.workers -= 1
+        return requests
 
     def _return(self, request: T, now_ns: int) -> None:
         if request.gone:

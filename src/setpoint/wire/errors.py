@@ -10,6 +10,7 @@ from setpoint.core import (
     DeadlineExceeded,
     MethodNotAllowed,
     NotFound,
+    OverShare,
     RefusedError,
     RequestError,
     RequestTimeout,
@@ -24,6 +25,7 @@ _STATUS: dict[type[SetpointError], int] = {
     MethodNotAllowed: 405,
     RequestTimeout: 408,
     UnsupportedMedia: 415,
+    OverShare: 429,
     DeadlineExceeded: 504,
 }
 
@@ -45,7 +47,9 @@ def status_of(error: SetpointError) -> int:
 def headers_of(error: SetpointError) -> tuple[tuple[str, str], ...]:
     """Extra response headers of an error: when to come back, which verbs there are."""
     if isinstance(error, RefusedError):
-        return (("retry-after", str(max(1, math.ceil(error.retry_after_s)))),)
+        # Whole seconds are what HTTP has; a load that passes in 50 ms deserves the second header, which SDKs read too.
+        retry_ms = max(1, math.ceil(error.retry_after_s * 1e3))
+        return (("retry-after", str(max(1, math.ceil(error.retry_after_s)))), ("retry-after-ms", str(retry_ms)))
     if isinstance(error, MethodNotAllowed):
         return (("allow", ", ".join(error.allowed)),)
     return ()

@@ -12,11 +12,10 @@ from setpoint.worker.messages import (
     StreamEnd,
 )
 from setpoint.worker.nursery import ForkServers, Nursery
-from setpoint.worker.request import DEFAULT_PRIORITY, CallRequest, Request, StreamRequest, TensorRequest
+from setpoint.worker.request import CallRequest, Request, StreamRequest, TensorRequest
 
 __all__ = [
     "CALL_LIMIT_REQUESTS",
-    "DEFAULT_PRIORITY",
     "Answered",
     "Broken",
     "CallRequest",

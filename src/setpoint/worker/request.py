@@ -10,9 +10,6 @@ from numpy.typing import NDArray
 from setpoint.core import SetpointError
 from setpoint.wire import BatchOutputs
 
-DEFAULT_PRIORITY = 2
-"""The level of a request that states none: one level is above it, the others are below."""
-
 
 class Request:
     """One request from its arrival to its answer. Mutable and slotted: it is the busiest object of a node.
@@ -24,8 +21,10 @@ class Request:
         rows: rows of work, at least 1.
         lane: requests of equal lanes may share a batch.
         timeout_ns: how long its client waits; 0 where it did not say.
-        priority: 0 is the most urgent level; ``tenant``: on whose behalf it comes.
+        priority: 0 is the usual level; lower ones are served first, higher ones last.
+        tenant: on whose behalf it comes.
         arrived_ns, started_ns, deadline_ns: on the node's clock; ``started_ns`` is when a worker was given it.
+        run_ns, variant: how long the batch with it ran, and which variant ran it; set before it is answered.
         alone: must not share a batch, since a batch with it failed.
         gone: the client has left; what is computed for it goes nowhere.
         ended: it had its answer or error, or its client left; the ledger's.
@@ -45,10 +44,12 @@ class Request:
         "order_ns",
         "priority",
         "rows",
+        "run_ns",
         "sequence",
         "started_ns",
         "tenant",
         "timeout_ns",
+        "variant",
         "waiting",
     )
 
@@ -63,12 +64,14 @@ class Request:
         self.sequence = 0
         self.waiting = False
         self.timeout_ns = 0
-        self.priority = DEFAULT_PRIORITY
+        self.priority = 0
         self.tenant = ""
         self.order_ns = 0
         self.arrived_ns = 0
         self.started_ns = 0
         self.deadline_ns = 0
+        self.run_ns = 0
+        self.variant = ""
 
     def fail(self, error: SetpointError) -> None:
         """Tell the client that there is no answer, and why."""

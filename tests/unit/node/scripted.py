@@ -138,6 +138,7 @@ class ScriptedWorker:
         ScriptedWorker.pids += 1
         self.pid = ScriptedWorker.pids
         self.index = spec.index
+        self.variants = spec.variants
         self.batch = 0
         self.held: list[Any] = []
         self.cancelled: list[int] = []
@@ -152,7 +153,10 @@ class ScriptedWorker:
 
     # What the service may do.
 
-    def run(self, batch: int, specs: Sequence[TensorSpec], requests: Sequence[Request], *, lone: bool) -> bool:
+    def run(
+        self, batch: int, specs: Sequence[TensorSpec], requests: Sequence[Request], *, variant: int, lone: bool
+    ) -> bool:
+        assert 0 <= variant < len(self.variants), "batches run with a variant that the worker was told to load"
         return self._take(batch, requests)
 
     def call(self, batch: int, requests: Sequence[Request], *, lone: bool) -> bool:
@@ -289,7 +293,7 @@ class Scene:
             self._on_bug,
             self._launch,  # type: ignore[arg-type]
         )
-        self.service._looks = True  # whatever cores this machine has
+        self.service._dispatch.looks = True  # whatever cores this machine has
         self.starting = self.loop.create_task(self.service.start())
         self.turn()
         if start:

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from setpoint.core import InvalidRequest
 from setpoint.node.terms import read_terms, v2_priority
-from setpoint.worker import DEFAULT_PRIORITY, CallRequest
+from setpoint.worker import CallRequest
 
 
 def _request() -> CallRequest:
@@ -18,14 +18,14 @@ def _request() -> CallRequest:
 def test_a_request_that_says_nothing_keeps_its_defaults() -> None:
     request = _request()
     read_terms({b"host": b"x"}, request)
-    assert (request.timeout_ns, request.priority, request.tenant) == (0, DEFAULT_PRIORITY, "")
+    assert (request.timeout_ns, request.priority, request.tenant) == (0, 0, "")
 
 
 def test_terms_are_read() -> None:
     request = _request()
     headers = {b"setpoint-timeout-ms": b"12.5", b"setpoint-priority": b"1", b"setpoint-tenant": b"acme"}
     read_terms(headers, request)
-    assert (request.timeout_ns, request.priority, request.tenant) == (12_500_000, 1, "acme")
+    assert (request.timeout_ns, request.priority, request.tenant) == (12_500_000, -1, "acme")
 
 
 def test_what_a_proxy_says_of_its_patience_counts() -> None:
@@ -49,9 +49,9 @@ def test_any_header_is_read_or_refused_as_the_client_s_mistake(timeout: bytes, p
     except InvalidRequest:
         return
     assert request.timeout_ns >= 0
-    assert 1 <= request.priority <= 9
+    assert -1 <= request.priority <= 7
 
 
 def test_v2_priority_0_is_the_default_and_1_is_above_it() -> None:
-    assert v2_priority(1) < v2_priority(0) == DEFAULT_PRIORITY < v2_priority(3)
-    assert v2_priority(2**63) == 9
+    assert v2_priority(1) < v2_priority(0) == 0 < v2_priority(3)
+    assert v2_priority(2**63) == v2_priority(9)

@@ -337,7 +337,7 @@ def test_every_reason_has_a_sentence_that_names_its_limit() -> None:
     for reason in Reason:
         assert Refuse(Item(), reason, 1.0, 250.0, 4321.0).explain()
     full = Refuse(Item(), Reason.QUEUE_FULL, 1.0, 250.0, 4096.0)
-    assert full.explain() == "the queue is full: its limit is 4096; now about 250 rows/s are answered in time"
+    assert full.explain() == "its queue is full (limit 4096); now about 250 rows/s are answered in time"
 
 
 def test_without_workers_requests_wait_until_their_deadline_and_the_scheduler_asks_to_be_woken_for_it() -> None:

@@ -1,0 +1,111 @@
+"""From what was asked for a model to the terms that its scheduler holds, and to the policy that holds them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Sequence
+from typing import cast
+
+from setpoint.core import Endpoint, Limits, ModelManifest, Objective, Profile
+from setpoint.node.config import ModelConfig
+from setpoint.scheduling import (
+    FixedPolicy,
+    ObjectivePolicy,
+    ObjectiveTerms,
+    Policy,
+    VariantTerms,
+    allowed_variants,
+)
+from setpoint.worker import CALL_LIMIT_REQUESTS, Request
+
+_MARGIN_SHARE = 0.03
+_LEAST_MARGIN_NS = 1_000_000
+"""Of every bound: for reading the request off the socket before, and for writing the answer behind what is measured."""
+_TAIL_QUANTILES = ((99.0, 0.975), (0.0, 0.95))
+"""Objective's percentile from which on → quantile of run times that is predicted. A whole answer is late when its own
+batch or one of those before it is slow, but seldom both; ``docs/adr/0006`` has the table."""
+
+
+def policy_of(config: ModelConfig, limits: Limits, hardware: str) -> tuple[Policy[Request], tuple[str, ...]]:
+    """The policy for a model, and the variants that its workers hold, in the order in which the policy names them.
+
+    Args:
+        config: what was asked for.
+        limits: of the node.
+        hardware: fingerprint of this machine: what was measured elsewhere does not count.
+
+    Raises:
+        InvalidConfiguration: no variant is accurate enough for the objective.
+    """
+    manifest = config.bundle.manifest
+    limit_rows = _lane_limits(manifest.endpoints)
+    if config.batching is not None:
+        return FixedPolicy(config.batching, limit_rows), (variant_of(config).name,)
+    terms = terms_of(config, limits, hardware)
+    return ObjectivePolicy(terms, limit_rows), tuple(variant.name for variant in terms.variants)
+
+
+def terms_of(config: ModelConfig, limits: Limits, hardware: str) -> ObjectiveTerms:
+    """What the scheduler is to hold: the objective's bound, or the longest that any request may live."""
+    latency = config.objective.latency if config.objective is not None else None
+    bound_ns = int(limits.request_timeout_s * 1e9)
+    margin_ns, quantile = 0, _TAIL_QUANTILES[-1][1]
+    if latency is not None:
+        bound_ns = latency.bound_ns
+        margin_ns = max(min(_LEAST_MARGIN_NS, bound_ns // 5), int(bound_ns * _MARGIN_SHARE))
+        quantile = next(value for least, value in _TAIL_QUANTILES if latency.percentile >= least)
+    return ObjectiveTerms(
+        variants=_variants(config, hardware),
+        bound_ns=bound_ns,
+        has_objective=latency is not None,
+        batch_limit_rows=CALL_LIMIT_REQUESTS,
+        queue_limit_rows=limits.queue_limit_rows,
+        weights=config.weights,
+        margin_ns=margin_ns,
+        quantile=quantile,
+    )
+
+
+def variant_of(config: ModelConfig) -> VariantTerms:
+    """The one variant that serves where there is no choice: the one asked for, or the most accurate."""
+    manifest = config.bundle.manifest
+    variant = manifest.variant(config.variant) if config.variant else manifest.variants[0]
+    return VariantTerms(variant.name, variant.accuracy)
+
+
+def _variants(config: ModelConfig, hardware: str) -> tuple[VariantTerms, ...]:
+    """Those that may answer. A less accurate one only where the objective says how much may be lost, and it is known
+    what it takes on this machine with these threads."""
+    manifest = config.bundle.manifest
+    only = variant_of(config)
+    profile = _profile(manifest, only.name, hardware, config.threads)
+    first = VariantTerms(only.name, only.accuracy, profile)
+    if config.variant or profile is None or config.objective is None or config.objective.drop is None:
+        return (first,)
+    measured = [
+        VariantTerms(variant.name, variant.accuracy, measured)
+        for variant in manifest.variants
+        if (measured := _profile(manifest, variant.name, hardware, config.threads)) is not None
+    ]
+    return allowed_variants(tuple(measured), _floor(config.objective))
+
+
+def _floor(objective: Objective) -> float:
+    drop = objective.drop
+    return 1.0 - (drop.bound / 100.0 if drop is not None else 0.0)
+
+
+def _profile(manifest: ModelManifest, variant: str, hardware: str, threads: int) -> Profile | None:
+    return next(
+        (
+            profile
+            for profile in manifest.profiles
+            if (profile.variant, profile.hardware, profile.threads) == (variant, hardware, threads)
+        ),
+        None,
+    )
+
+
+def _lane_limits(endpoints: Sequence[Endpoint]) -> Callable[[Hashable], int]:
+    """The largest batch of a lane is its endpoint's; the first part of every lane is its endpoint's name."""
+    by_name = {each.name: min(max(1, each.batch_rows), CALL_LIMIT_REQUESTS) for each in endpoints}
+    return lambda lane: by_name[cast("tuple[str, ...]", lane)[0]]
