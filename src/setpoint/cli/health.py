@@ -27,6 +27,9 @@ OK, MISSING, BROKEN = "ok", "missing", "broken"
 EXTRAS = {
     "sklearn": "scikit-learn estimators and pipelines (.skops, .pkl, .joblib)",
     "grpc": "serving over gRPC (--grpc-port)",
+    "xgboost": "XGBoost models (.json, .ubj)",
+    "lightgbm": "LightGBM models (.txt)",
+    "catboost": "CatBoost models (.cbm)",
     "images": "sp.Image: decoding JPEG, PNG and WebP in a Python class",
     "examples": "the examples of the source tree",
 }

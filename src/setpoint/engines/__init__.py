@@ -23,6 +23,9 @@ ENTRY_POINT_GROUP = "setpoint.engines"
 BUILT_IN = {
     "onnxruntime": "setpoint.engines.onnxruntime:OnnxEngine",
     "python": "setpoint.engines.python:PythonEngine",
+    "xgboost": "setpoint.engines.xgboost:XgboostEngine",
+    "lightgbm": "setpoint.engines.lightgbm:LightgbmEngine",
+    "catboost": "setpoint.engines.catboost:CatboostEngine",
 }
 
 

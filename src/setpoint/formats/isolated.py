@@ -134,6 +134,6 @@ def _death(source: Path, child: subprocess.CompletedProcess[bytes]) -> SetpointE
         )
     if child.returncode < 0:
         name = signal.Signals(-child.returncode).name
-        cause = " (out of memory?)" if -child.returncode == signal.SIGKILL else ""
+        cause = " (out of memory?)" if name == "SIGKILL" else " (the library that reads it crashed: is it damaged?)"
         return ConfigurationError(f"packing {str(source)!r} was ended by {name}{cause}")
     return InternalError(f"packing {str(source)!r} failed unexpectedly:\n{noise[-_TAIL_CHARACTERS:]}")

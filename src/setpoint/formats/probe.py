@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import msgspec
 from numpy.typing import NDArray
@@ -61,6 +61,36 @@ def probe(
     """
     try:
         executable = load_onnx(artifact, EngineOptions(), quiet=True)
+    except ModelError as error:
+        raise InvalidConfiguration(error.message) from error
+    return probe_loaded(executable, sample, rows=rows, origin=origin, shares_range=shares_range)
+
+
+class Loaded(Protocol):
+    """A loaded model that tells what it declares."""
+
+    inputs: tuple[DeclaredTensor, ...]
+    outputs: tuple[DeclaredTensor, ...]
+
+    def run(self, inputs: Arrays) -> dict[str, NDArray[Any]]:
+        """Compute every output."""
+        ...
+
+
+def probe_loaded(
+    executable: Loaded,
+    sample: Path | None = None,
+    *,
+    rows: Arrays | None = None,
+    origin: str = "made-up rows",
+    shares_range: bool = False,
+) -> Probe:
+    """Run a loaded model of any engine and describe it; arguments as for ``probe``.
+
+    Raises:
+        InvalidConfiguration: no input was found on which it runs.
+    """
+    try:
         if sample is not None:
             rows, origin = made.read_sample(sample, executable.inputs), f"rows of {sample.name}"
         given, shape = (dict(rows), None) if rows is not None else _find(executable)

@@ -16,13 +16,24 @@ BATCH_ROWS = 64
 """Most rows that run together, until a measured profile knows better."""
 
 
-def tensor_manifest(signature: Signature, precision: str, lineage: Lineage) -> ModelManifest:
-    """Describe an ONNX model as it is served.
+def tensor_manifest(
+    signature: Signature,
+    precision: str,
+    lineage: Lineage,
+    *,
+    engine: str = "onnxruntime",
+    artifact: str = ARTIFACT,
+    entry: str = "",
+) -> ModelManifest:
+    """Describe a model of tensors as it is served.
 
     Args:
         signature: as probed.
         precision: of the weights, such as ``fp32``; the variant is called by it.
         lineage: where the model came from.
+        engine: that runs it.
+        artifact: path in the bundle of the file that the engine loads.
+        entry: what to take from the artifact, where the engine asks.
     """
     endpoint = Endpoint(
         name=ENDPOINT,
@@ -36,7 +47,7 @@ def tensor_manifest(signature: Signature, precision: str, lineage: Lineage) -> M
         signature=signature,
         summary=str(signature),
     )
-    variant = Variant(name=precision, engine="onnxruntime", artifact=ARTIFACT, precision=precision)
+    variant = Variant(name=precision, engine=engine, artifact=artifact, entry=entry, precision=precision)
     return ModelManifest((endpoint,), (variant,), lineage)
 
 

@@ -5,14 +5,14 @@ from pathlib import Path
 import pytest
 
 from setpoint.core import ConversionMismatch, InternalError, MissingExtra, QueueFull, SetpointError, UnknownFormat
-from setpoint.formats import formats, recognise
+from setpoint.formats import BUILT_IN, formats, recognise
 from setpoint.formats.isolated import Failed, freeze, revive
 
 
 def test_what_nobody_reads_is_answered_with_what_is_read(tmp_path: Path) -> None:
     path = tmp_path / "notes.txt"
     path.write_text("nothing to see")
-    with pytest.raises(UnknownFormat, match=r"no format that Setpoint reads: python, onnx, sklearn\. Wrap it"):
+    with pytest.raises(UnknownFormat, match=rf"no format that Setpoint reads: {', '.join(BUILT_IN)}\. Wrap it"):
         recognise(path)
     with pytest.raises(UnknownFormat, match="there is no file or folder"):
         recognise(tmp_path / "absent")

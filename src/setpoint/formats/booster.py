@@ -1,0 +1,154 @@
+"""What packing boosted trees has in common: an ONNX graph where it is proven equal, else the library itself."""
+
+from __future__ import annotations
+
+import importlib.metadata
+from pathlib import Path
+from typing import Any, Protocol
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from setpoint.core import ConversionMismatch, InvalidConfiguration, Lineage, ModelError
+from setpoint.engines import Arrays, EngineOptions, load_onnx
+from setpoint.engines.boosters import INPUT, LABEL, PROBABILITIES, Task
+from setpoint.formats.base import PackedModel, PackOptions
+from setpoint.formats.forest import Thresholds, telling_rows
+from setpoint.formats.inputs import read_sample
+from setpoint.formats.probe import Loaded, probe, probe_loaded
+from setpoint.formats.proof import Trial, by_size, prove
+from setpoint.formats.tensor_model import ARTIFACT, source_digest, tensor_manifest
+
+_REMEDY = "please report it, with the model if you can"
+_SAMPLE_ROWS_LIMIT = 2000
+
+
+class Booster(Loaded, Protocol):
+    """A model loaded by its own library."""
+
+    task: Task
+
+
+class Source(msgspec.Struct, frozen=True):
+    """A model as its library reads it.
+
+    Attributes:
+        library: name of its format and engine.
+        distributions: what reads it, for the lineage: the first that is installed is named with its version.
+        path: the file.
+        executable: loaded by its engine.
+        suffix: of the artifact where the library serves it.
+        thresholds: what its trees compare with, as far as it is known.
+        graph: an ONNX model as bytes; None where there is no exact one.
+        why_not: why there is no ONNX graph, in words.
+        notes: what else the lineage tells.
+    """
+
+    library: str
+    distributions: tuple[str, ...]
+    path: Path
+    executable: Any
+    suffix: str
+    thresholds: Thresholds = {}
+    graph: bytes | None = None
+    why_not: str = ""
+    notes: tuple[str, ...] = ()
+
+
+def pack_booster(source: Source, options: PackOptions, workdir: Path) -> PackedModel:
+    """Prove the conversion if there is one, and describe the model.
+
+    Raises:
+        InvalidConfiguration: nothing runs through it.
+    """
+    trials = list(_trials(source, options))
+    checks = list(source.notes)
+    why_not = source.why_not
+    artifact = workdir / ARTIFACT
+    if source.graph is not None:
+        artifact.write_bytes(source.graph)
+        try:
+            checks += _proven(source, artifact, trials)
+        except ConversionMismatch as error:
+            # Not the user's to mend: the library itself answers as it does.
+            why_not = f"its ONNX conversion is not equal: {error.message.partition('; ' + _REMEDY)[0]}"
+    tools = _versions(source, converted=not why_not)
+    if why_not:
+        checks.append(f"served by {source.library} itself: {why_not}")
+    rows, origin = trials[0].arrays, trials[0].origin
+    found = (
+        probe_loaded(source.executable, rows=rows, origin=origin)
+        if why_not
+        else probe(artifact, rows=rows, origin=origin)
+    )
+    lineage = Lineage(source.library, source_digest(source.path), tools, (*checks, *found.checks))
+    suggested = source.path.resolve().stem
+    if not why_not:
+        return PackedModel(tensor_manifest(found.signature, "fp32", lineage), {ARTIFACT: artifact}, suggested)
+    name = f"model{source.suffix}"
+    manifest = tensor_manifest(found.signature, "fp32", lineage, engine=source.library, artifact=name)
+    return PackedModel(manifest, {name: source.path}, suggested)
+
+
+def _proven(source: Source, artifact: Path, trials: list[Trial]) -> list[str]:
+    try:
+        converted = load_onnx(artifact, EngineOptions(), quiet=True)
+    except ModelError as error:
+        raise ConversionMismatch(f"it cannot be loaded ({error})") from error
+    ties = (LABEL, PROBABILITIES) if source.executable.task.labels else None
+    what = f"the {source.library} model's ONNX conversion"
+    asked = [part for trial in trials for part in by_size(trial.arrays, trial.origin)]
+    return [prove(source.executable.run, converted.run, asked, what, remedy=_REMEDY, ties=ties)]
+
+
+def _trials(source: Source, options: PackOptions) -> list[Trial]:
+    executable = source.executable
+    if options.sample is not None:
+        arrays = read_sample(options.sample, executable.inputs)
+        return [Trial({name: array[:_SAMPLE_ROWS_LIMIT] for name, array in arrays.items()}, "rows of the sample")]
+    if INPUT not in {tensor.name for tensor in executable.inputs}:
+        return [Trial(_mixed_rows(executable), "made-up rows")]
+    columns = executable.task.columns
+    trials = [
+        Trial({INPUT: telling_rows(source.thresholds, columns)}, "rows made up on and beside thresholds"),
+        Trial({INPUT: telling_rows(source.thresholds, columns, holes=True)}, "such rows with missing values"),
+    ]
+    taken = [trial for trial in trials if _takes(executable.run, trial.arrays)]
+    if not taken:
+        raise InvalidConfiguration(
+            f"{source.path}: the model takes none of the made-up rows; give real ones: --sample rows.npz with one array"
+        )
+    return taken
+
+
+def _takes(run: Any, arrays: Arrays) -> bool:
+    try:
+        run(arrays)
+    except ModelError:
+        return False
+    return True
+
+
+def _mixed_rows(executable: Any, rows: int = 32) -> dict[str, NDArray[Any]]:
+    random = np.random.default_rng(0)
+    words = np.array([b"a", b"b", b"1", b"0", b"yes", b""], np.object_)
+    return {
+        tensor.name: random.choice(words, rows)
+        if tensor.datatype == "BYTES"
+        else random.standard_normal(rows).astype(np.float32)
+        for tensor in executable.inputs
+    }
+
+
+def _versions(source: Source, *, converted: bool) -> dict[str, str]:
+    tools = {}
+    for name in source.distributions:
+        try:
+            tools[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+        break
+    if converted:
+        tools |= {name: importlib.metadata.version(name) for name in ("onnx", "onnxruntime")}
+    return tools
