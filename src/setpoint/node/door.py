@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
-from setpoint.core import Limits, RequestTooLarge, UnsupportedMedia
+from setpoint.core import Limits, RequestTooLarge, SetpointError, UnsupportedMedia
 from setpoint.node.http import Exchange
+from setpoint.node.slices import Slices
+from setpoint.wire import CODINGS, deflate, inflate
 
 _JSON = b"application/json"
 _NOT_JSON = (b"application/octet-stream", b"multipart/form-data")
+Handler = Callable[[Exchange], None]
 
 
 class Door:
@@ -17,42 +21,78 @@ class Door:
     Attributes:
         limits: of the node.
         refuse_while_draining: raises ``Draining`` when the node is shutting down.
+        slices: for readings and writings that take long.
     """
 
-    def __init__(self, limits: Limits, refuse_while_draining: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        limits: Limits,
+        refuse_while_draining: Callable[[], None],
+        bug: Callable[[BaseException], SetpointError],
+    ) -> None:
         self.limits = limits
         self.refuse_while_draining = refuse_while_draining
+        self.slices = Slices(bug)
+
+    def unpacking(self, handler: Handler) -> Handler:
+        """The same handler, for bodies that may come compressed: it sees them as they were before."""
+
+        def handle(exchange: Exchange) -> None:
+            if b"content-encoding" in exchange.headers:
+                self._unpack(exchange, handler)
+            else:
+                handler(exchange)
+
+        return handle
+
+    def _unpack(self, exchange: Exchange, handler: Handler) -> None:
+        encoding = exchange.headers.pop(b"content-encoding")
+        coding = encoding.strip().lower().removeprefix(b"x-").decode("latin-1")
+        if coding in ("", "identity"):
+            handler(exchange)
+            return
+        if coding not in CODINGS:
+            exchange.lines += b"accept-encoding: %b\r\n" % ", ".join(CODINGS).encode()
+            raise UnsupportedMedia(
+                f"content-encoding {coding[:40]!r} is not supported; send the body plain, or as {' or '.join(CODINGS)}"
+            )
+        self.refuse_while_draining()
+        packed, exchange.body = exchange.body, b""
+        work = inflate(packed, coding, self.limits.body_limit_bytes)
+        self.slices.run(exchange, work, partial(_unpacked, exchange, handler))
+
+    def pack(self, exchange: Exchange, body: bytes, coding: str, then: Callable[[bytes], None]) -> None:
+        """Compress an answer and give it to ``then``."""
+        self.slices.run(exchange, deflate(body, coding), then)
 
     def check_json(self, exchange: Exchange) -> None:
         """Refuse bodies that cannot be JSON, or are too long for it.
 
         Others are tried whatever they are called: ``curl -d`` calls JSON a form.
         """
-        limit_bytes = self.limits.json_limit_bytes
-        if len(exchange.body) > limit_bytes:
-            raise RequestTooLarge(
-                f"the JSON body has {len(exchange.body)} bytes, more than the limit of {limit_bytes} "
-                "(--max-json); send fewer rows a request"
-            )
+        self.check_json_length(len(exchange.body))
         headers = exchange.headers
         content_type = headers.get(b"content-type", _JSON)
         if content_type != _JSON and content_type.split(b";", 1)[0].strip().lower() in _NOT_JSON:
             raise UnsupportedMedia(f"expected application/json, got {content_type.decode('latin-1')[:80]}")
-        check_encoding(exchange)
         if b"inference-header-content-length" in headers:
-            raise UnsupportedMedia("binary tensor data is not supported; send tensors as JSON")
+            raise UnsupportedMedia("binary tensor data is for routes of the Open Inference Protocol, under /v2/")
+
+    def check_json_length(self, json_bytes: int) -> None:
+        """Refuse JSON that would take too long to read."""
+        if json_bytes > self.limits.json_limit_bytes:
+            raise RequestTooLarge(
+                f"the JSON body has {json_bytes} bytes, more than the limit of {self.limits.json_limit_bytes} "
+                "(--max-json); send fewer rows a request"
+            )
+
+
+def _unpacked(exchange: Exchange, handler: Handler, body: bytes) -> None:
+    exchange.body = body
+    handler(exchange)
 
 
 def is_json(exchange: Exchange) -> bool:
     """Whether the body says that it is JSON."""
     content_type = exchange.headers.get(b"content-type", b"")
     return content_type.split(b";", 1)[0].strip().lower() == _JSON
-
-
-def check_encoding(exchange: Exchange) -> None:
-    """Refuse compressed bodies: nobody would unpack them, and an endpoint that takes bytes would not notice."""
-    encoding = exchange.headers.get(b"content-encoding")
-    if encoding is not None and encoding.strip().lower() != b"identity":
-        raise UnsupportedMedia(
-            f"content-encoding {encoding.decode('latin-1')[:40]!r} is not supported; send the body plain"
-        )

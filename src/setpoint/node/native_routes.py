@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 
 from setpoint.core import Endpoint
-from setpoint.node.door import Door, check_encoding, is_json
+from setpoint.node.door import Door, is_json
 from setpoint.node.http import Exchange
 from setpoint.node.requests import HttpCallRequest, HttpStreamRequest
 from setpoint.node.router import Routes
@@ -32,9 +32,7 @@ def _call(service: ModelService, door: Door, endpoint: Endpoint, exchange: Excha
     door.refuse_while_draining()
     raw = endpoint.body == "bytes" and not is_json(exchange)
     rows = 1
-    if raw:
-        check_encoding(exchange)
-    else:
+    if not raw:
         door.check_json(exchange)
         if endpoint.batch_rows:
             rows = count_rows(endpoint, exchange.body)

@@ -43,11 +43,12 @@ class Node:
         self._stop = asyncio.Event()
         self.services = tuple(ModelService(model, config.limits, clock, log_bug) for model in config.models)
         self.server = HttpServer(self._handle, config.limits, clock, log_bug)
-        gateway = Gateway(Door(config.limits, self.server.refuse_while_draining), lambda: self.ready)
+        door = Door(config.limits, self.server.refuse_while_draining, self.server.bug)
+        gateway = Gateway(door, lambda: self.ready)
         for service in self.services:
             gateway.publish(service)
         gateway.router.add("GET", "/metrics", self._metrics)
-        self._route = gateway.router.route
+        self._route = door.unpacking(gateway.router.route)
         self.grpc = None if config.grpc_port is None else self._grpc_server()
 
     @property

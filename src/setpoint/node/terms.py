@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping
 
 from setpoint.core import InvalidRequest
+from setpoint.wire import InferRequest
 from setpoint.worker import Request
 
 TIMEOUT_HEADER = b"setpoint-timeout-ms"
@@ -53,6 +54,14 @@ def read_terms(headers: Mapping[bytes, bytes], request: Request) -> None:
                 f"got {len(tenant)}"
             )
         request.tenant = tenant.decode("latin-1")
+
+
+def take_v2_terms(asked: InferRequest, request: Request) -> None:
+    """Set what a V2 request's parameters ask for; they count over what headers say, since they are the client's own."""
+    if asked.timeout_ns:
+        request.timeout_ns = asked.timeout_ns
+    if asked.priority:
+        request.priority = v2_priority(asked.priority)
 
 
 def _timeout_ns(text: bytes) -> int:

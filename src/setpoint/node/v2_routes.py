@@ -12,8 +12,9 @@ from setpoint.node.http import Exchange
 from setpoint.node.requests import HttpTensorRequest
 from setpoint.node.router import Routes
 from setpoint.node.service import ModelService
-from setpoint.node.terms import read_terms
-from setpoint.wire import NativeTensorCodec, V2Codec, model_metadata
+from setpoint.node.terms import read_terms, take_v2_terms
+from setpoint.node.v2_requests import V2TensorRequest
+from setpoint.wire import JSON_LENGTH, NativeTensorCodec, V2Codec, json_length, model_metadata
 
 
 def v2_routes(service: ModelService, door: Door) -> Routes:
@@ -25,7 +26,7 @@ def v2_routes(service: ModelService, door: Door) -> Routes:
     bases += [f"{bases[0]}/versions/{label}" for label in (version, *bundle.aliases)]
     endpoint = bundle.manifest.tensor_endpoint
     if endpoint is not None and endpoint.signature is not None:
-        infer = partial(infer_tensors, service, door, endpoint, V2Codec(endpoint.signature, bundle.name, version))
+        infer = partial(_infer, service, door, endpoint, V2Codec(endpoint.signature, bundle.name, version))
     else:
         infer = partial(_not_tensors, service)
     routes: Routes = {}
@@ -36,14 +37,33 @@ def v2_routes(service: ModelService, door: Door) -> Routes:
     return routes
 
 
+def _infer(service: ModelService, door: Door, endpoint: Endpoint, codec: V2Codec, exchange: Exchange) -> None:
+    """Decode a body of JSON, binary tensors or both, and hand it on."""
+    door.refuse_while_draining()
+    body, headers = exchange.body, exchange.headers
+    if (header := headers.get(JSON_LENGTH)) is not None:
+        json_bytes = json_length(header, len(body))
+        door.check_json_length(json_bytes or 0)
+        decoded = codec.decode(body, json_bytes)
+    else:
+        door.check_json(exchange)
+        decoded = codec.decode(body)
+    exchange.body = b""  # it was read; arrays wait in the queue, and not their text beside them
+    request = V2TensorRequest(exchange, endpoint.name, decoded, codec, service, door)
+    read_terms(headers, request)
+    if decoded.timeout_ns or decoded.priority:
+        take_v2_terms(decoded, request)
+    service.submit(request)
+
+
 def infer_tensors(
-    service: ModelService, door: Door, endpoint: Endpoint, codec: V2Codec | NativeTensorCodec, exchange: Exchange
+    service: ModelService, door: Door, endpoint: Endpoint, codec: NativeTensorCodec, exchange: Exchange
 ) -> None:
-    """Decode a JSON body into tensors and hand it on."""
+    """Decode a native JSON body into tensors and hand it on."""
     door.refuse_while_draining()
     door.check_json(exchange)
     decoded = codec.decode(exchange.body)
-    exchange.body = b""  # it was read; arrays wait in the queue, and not their text beside them
+    exchange.body = b""
     request = HttpTensorRequest(exchange, endpoint.name, decoded, codec, service)
     read_terms(exchange.headers, request)
     service.submit(request)

@@ -75,8 +75,9 @@ def deflate(body: bytes, coding: str) -> Generator[None, None, bytes]:
     deflater = zlib.compressobj(_FASTEST, zlib.DEFLATED, _WBITS[coding])
     pieces = []
     for start in range(0, len(body), _WINDOW_BYTES):
+        if start:
+            yield
         pieces.append(deflater.compress(body[start : start + _WINDOW_BYTES]))
-        yield
     pieces.append(deflater.flush())
     return b"".join(pieces)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from setpoint.core import InvalidRequest
 
-HEADER = b"inference-header-content-length"
+JSON_LENGTH = b"inference-header-content-length"
 BINARY = b"application/octet-stream"
 _LONGEST_NUMBER = 12
 

@@ -1,0 +1,146 @@
+"""V2 over REST against a real node: binary tensors, compression, raw requests, and large bodies beside small ones."""
+
+import contextlib
+import gzip
+import http.client
+import json
+import threading
+import time
+import zlib
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from harness import Answer, RunningNode, pack_into, start_node, until
+from onnx import TensorProto, helper
+
+BODY_LIMIT = 48 << 20
+
+
+def double() -> onnx.ModelProto:
+    """``y = x + x``, a row of any length."""
+    graph = helper.make_graph(
+        [helper.make_node("Add", ["x", "x"], ["y"])],
+        "double",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["rows", "columns"])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["rows", "columns"])],
+    )
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+
+
+@pytest.fixture(scope="module")
+def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningNode]:
+    folder = tmp_path_factory.mktemp("v2")
+    pack_into(folder / "home", folder, double(), "double")
+    running = start_node(folder / "home", folder, "double", limits={"body_limit_bytes": BODY_LIMIT}).until_ready()
+    yield running
+    assert "bug" not in running.log
+    running.end()
+
+
+def binary_body(rows: np.ndarray[Any, Any], **parameters: Any) -> tuple[bytes, dict[str, str]]:
+    """A request whose tensor stands behind the JSON, and its headers."""
+    described = {"name": "x", "shape": list(rows.shape), "datatype": "FP32"}
+    described["parameters"] = {"binary_data_size": rows.nbytes}
+    head = json.dumps({"inputs": [described], "parameters": {"binary_data_output": True, **parameters}}).encode()
+    return head + rows.tobytes(), {"Inference-Header-Content-Length": str(len(head))}
+
+
+def output(answer: Answer) -> np.ndarray[Any, Any]:
+    """The one tensor of a binary answer."""
+    assert answer.status == 200, answer.body[:500]
+    json_bytes = int(answer.headers["inference-header-content-length"])
+    (described,) = json.loads(answer.body[:json_bytes])["outputs"]
+    assert described["parameters"]["binary_data_size"] == len(answer.body) - json_bytes
+    return np.frombuffer(answer.body[json_bytes:], np.float32).reshape(described["shape"])
+
+
+INFER = "/v2/models/double/infer"
+ROWS = np.arange(12, dtype=np.float32).reshape(3, 4)
+IMAGE = np.random.default_rng(0).random((1, 3 * 224 * 224), np.float32)
+
+
+@pytest.mark.parametrize("rows", [ROWS, IMAGE], ids=["few", "many"])
+@pytest.mark.parametrize("packed", ["", "gzip", "deflate"])
+@pytest.mark.parametrize("wanted", ["", "gzip", "deflate"])
+def test_binary_tensors_go_there_and_back(
+    node: RunningNode, rows: np.ndarray[Any, Any], packed: str, wanted: str
+) -> None:
+    body, headers = binary_body(rows)
+    if packed:
+        body = gzip.compress(body, 1) if packed == "gzip" else zlib.compress(body, 1)
+        headers["content-encoding"] = packed
+    if wanted:
+        headers["accept-encoding"] = wanted
+    answer = node.ask("POST", INFER, body, headers=headers)
+    assert answer.headers["content-type"] == "application/octet-stream"
+    if wanted and rows is IMAGE:
+        assert answer.headers["content-encoding"] == wanted
+        answer.body = gzip.decompress(answer.body) if wanted == "gzip" else zlib.decompress(answer.body)
+    else:
+        assert "content-encoding" not in answer.headers
+    assert np.array_equal(output(answer), rows + rows)
+
+
+def test_a_json_answer_is_compressed_for_who_asks(node: RunningNode) -> None:
+    asked = {"inputs": [{"name": "x", "shape": [1, 1000], "datatype": "FP32", "data": [1] * 1000}]}
+    answer = node.ask("POST", INFER, asked, headers={"accept-encoding": "gzip"})
+    assert answer.headers["vary"] == "accept-encoding"
+    assert json.loads(gzip.decompress(answer.body))["outputs"][0]["data"] == [2.0] * 1000
+    assert (
+        "content-encoding" not in node.ask("POST", INFER, asked, headers={"accept-encoding": "gzip, deflate"}).headers
+    )
+
+
+def test_a_raw_tensor_is_answered_raw(node: RunningNode) -> None:
+    answer = node.ask("POST", INFER, ROWS[0].tobytes(), headers={"Inference-Header-Content-Length": "0"})
+    assert np.array_equal(output(answer), ROWS[:1] * 2)
+
+
+def test_a_bomb_is_refused(node: RunningNode) -> None:
+    bomb = gzip.compress(bytes(BODY_LIMIT + 1), 9)
+    answer = node.ask("POST", INFER, bomb, headers={"content-encoding": "gzip"})
+    assert answer.status == 413
+    assert f"decompresses to more than the limit of {BODY_LIMIT} bytes" in answer.error
+
+
+def test_time_in_the_request_ends_its_waiting(node: RunningNode) -> None:
+    body, headers = binary_body(IMAGE, timeout=1)
+    answer = node.ask("POST", INFER, body, headers=headers)
+    assert answer.status == 504
+    assert node.ask("POST", INFER, *_with(binary_body(ROWS, timeout=30_000_000, priority=1))).status == 200
+
+
+def _with(body_and_headers: tuple[bytes, dict[str, str]]) -> tuple[bytes, float, dict[str, str]]:
+    body, headers = body_and_headers
+    return body, 30.0, headers
+
+
+def test_others_are_answered_while_large_bodies_are_unpacked(node: RunningNode) -> None:
+    """48 MiB take a fifth of a second or more: as one piece, no small request would end within it."""
+    bomb = gzip.compress(bytes(BODY_LIMIT), 9)
+    body, headers = binary_body(ROWS)
+    unpacking = [
+        threading.Thread(target=node.ask, args=("POST", INFER, bomb), kwargs={"headers": {"content-encoding": "gzip"}})
+        for _ in range(4)
+    ]
+    answered_meanwhile = 0
+    for thread in unpacking:
+        thread.start()
+    while any(thread.is_alive() for thread in unpacking):
+        assert np.array_equal(output(node.ask("POST", INFER, body, headers=headers)), ROWS * 2)
+        answered_meanwhile += 1
+    assert answered_meanwhile >= 8
+
+
+def test_a_client_that_leaves_while_its_body_is_unpacked_is_forgotten(node: RunningNode) -> None:
+    bomb = gzip.compress(bytes(BODY_LIMIT), 9)
+    for _ in range(3):
+        with contextlib.closing(http.client.HTTPConnection("127.0.0.1", node.port, timeout=10)) as connection:
+            connection.request("POST", INFER, bomb, {"content-encoding": "gzip"})
+            time.sleep(0.02)
+    until(lambda: node.metric("setpoint_http_in_flight") <= 1, what="nothing is in flight")
+    body, headers = binary_body(ROWS)
+    assert np.array_equal(output(node.ask("POST", INFER, body, headers=headers)), ROWS * 2)
