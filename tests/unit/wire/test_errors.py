@@ -14,6 +14,7 @@ from setpoint.core import (
     ModelError,
     NotFound,
     NotReady,
+    OverShare,
     QueueFull,
     RequestTimeout,
     RequestTooLarge,
@@ -36,6 +37,7 @@ from setpoint.wire import body_of, headers_of, sse, status_of
         (RequestTooLarge("m", header=True), 431),
         (UnsupportedMedia("m"), 415),
         (QueueFull("m"), 503),
+        (OverShare("m"), 429),
         (Draining("m"), 503),
         (NotReady("m"), 503),
         (WorkerLost("m"), 503),
@@ -55,8 +57,8 @@ def test_every_error_of_the_tree_has_a_status_that_says_whose_fault_it_is() -> N
     for one in classes:
         error = one("library", "extra", "purpose") if one is tree.MissingExtra else one("message")
         status = status_of(error)
-        assert (400 <= status < 500) == isinstance(error, tree.RequestError)
-        assert (status in (503, 504)) == isinstance(error, tree.RefusedError)
+        assert (400 <= status < 500 and status != 429) == isinstance(error, tree.RequestError)
+        assert (status in (429, 503, 504)) == isinstance(error, tree.RefusedError)
 
 
 @pytest.mark.parametrize("message", ["plain", 'with "quotes"\nand lines', "été \U0001f600", ""])
@@ -64,9 +66,14 @@ def test_the_body_is_one_string(message: str) -> None:
     assert json.loads(body_of(InvalidRequest(message))) == {"error": message}
 
 
-@pytest.mark.parametrize(("wait_s", "header"), [(0.0, "1"), (0.2, "1"), (1.0, "1"), (1.01, "2"), (30.0, "30")])
-def test_refusals_say_when_to_come_back_in_whole_seconds(wait_s: float, header: str) -> None:
-    assert headers_of(QueueFull("m", wait_s)) == (("retry-after", header),)
+@pytest.mark.parametrize(
+    ("wait_s", "seconds", "milliseconds"),
+    [(0.0, "1", "1"), (0.2, "1", "200"), (1.0, "1", "1000"), (1.01, "2", "1010"), (30.0, "30", "30000")],
+)
+def test_refusals_say_when_to_come_back_in_whole_seconds_and_exactly(
+    wait_s: float, seconds: str, milliseconds: str
+) -> None:
+    assert headers_of(QueueFull("m", wait_s)) == (("retry-after", seconds), ("retry-after-ms", milliseconds))
 
 
 def test_a_wrong_verb_says_which_are_right() -> None:
