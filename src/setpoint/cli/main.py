@@ -21,6 +21,7 @@ VERBS = {
     "serve": "Serve models over HTTP.",
     "load": "Send a server traffic and say what it holds.",
     "simulate": "Say whether an objective would be held, in simulated time.",
+    "optimize": "Make and measure variants of a model, and choose.",
     "models": "List the models in the registry.",
     "inspect": "Show what a bundle takes, gives, holds and comes from.",
     "alias": "Point an alias at a version.",

@@ -11,7 +11,7 @@ import msgspec
 import numpy as np
 
 from setpoint.cli.load import ArrivalsText, Rates
-from setpoint.cli.serve import ObjectiveText
+from setpoint.cli.objective_text import ObjectiveText
 from setpoint.cli.table import print_json, render
 from setpoint.cli.units import Duration
 from setpoint.core import InvalidConfiguration, Objective, Profile

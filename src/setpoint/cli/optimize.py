@@ -1,0 +1,74 @@
+"""``setpoint optimize``: variants of a model, measured and judged, and which of them meets the objective."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+import click
+
+from setpoint.cli.describe import short_digest
+from setpoint.cli.objective_text import ObjectiveText
+from setpoint.cli.optimize_report import record, show
+from setpoint.cli.progress import telling
+from setpoint.cli.references import complete_reference_or_path
+from setpoint.cli.sources import packing_options
+from setpoint.cli.table import print_json
+from setpoint.cli.units import Duration
+from setpoint.cli.user_function import load_function
+from setpoint.core import Objective
+from setpoint.formats import PackOptions
+from setpoint.optimize import METRICS, Optimizer, Request, UserMetric
+from setpoint.registry import Registry, open_model
+
+
+@click.command("optimize")
+@click.argument("model", metavar="PATH_OR_NAME", shell_complete=complete_reference_or_path)
+@packing_options
+@click.option(
+    "--data",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Examples: an .npz with one array per input, rows first, and perhaps one more with the labels.",
+)
+@click.option("--objective", type=ObjectiveText(), help='What to hold, such as "p99<=20ms, drop<=1%".')
+@click.option(
+    "--metric", metavar="METRIC", help=f"{', '.join(METRICS)}, or FILE.py:FUNCTION.  [default: as the labels suggest]"
+)
+@click.option("--budget", type=Duration(), default=600.0, show_default="10m", help="Begin nothing new after this time.")
+@click.option("--length", type=click.IntRange(1), help="Of free axes such as a sequence's, where rows are made up.")
+@click.option("--json", "as_json", is_flag=True, help="Print a record instead of a page.")
+def command(
+    model: str,
+    name: str | None,
+    trust: bool,
+    sample: Path | None,
+    data: Path | None,
+    objective: Objective | None,
+    metric: str | None,
+    budget: float,
+    length: int | None,
+    as_json: bool,
+) -> int:
+    """Make and measure variants of a model, and choose.
+
+    PATH_OR_NAME is a file, which is packed first, or a model in the registry. Variants that are accurate enough and pay
+    join it as its next version. Exit code 1 where the objective cannot be held.
+
+    \b
+      setpoint optimize sentiment.onnx --data labelled.npz --objective "p99<=20ms, drop<=1%"
+    """
+    registry = Registry.default()
+    user_metric: UserMetric | None = load_function(metric) if metric and ":" in metric else None
+    request = Request(objective, data, "" if user_metric else metric or "", user_metric, budget, length)
+    with telling(f"opening {model}") as tell, tempfile.TemporaryDirectory(prefix="setpoint-optimize-") as workdir:
+        bundle = open_model(model, name=name, options=PackOptions(trust=trust, sample=sample), registry=registry)
+        optimizer = Optimizer(bundle, registry.folder(bundle), Path(workdir), request, tell=tell)
+        study, packed = optimizer.run()
+        stored, _ = registry.add(packed, bundle.name)
+    if as_json:
+        print_json(record(study, objective) | {"stored": stored.reference, "digest": stored.digest})
+    else:
+        show(study, objective)
+        click.echo(f"{'stored':<9}  {stored.reference}  {short_digest(stored.digest)}")
+        click.echo(f"{'next':<9}  setpoint serve {stored.name}" + (f' --objective "{objective}"' if objective else ""))
+    return 0 if study.chosen else 1

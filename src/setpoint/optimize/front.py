@@ -1,0 +1,112 @@
+"""Which variants are kept, what each can hold, and which operating point meets the objective. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from setpoint.core import LatencyPoint, Objective, Profile
+from setpoint.optimize.profiler import Measured
+from setpoint.optimize.study import Entry, Point
+
+LEAST_GAIN = 1.1
+"""A variant that is neither this many times faster nor smaller does not pay for its existence."""
+NOT_SLOWER = 0.95
+"""What a variant that is only smaller must keep of the original's speed."""
+USABLE_SHARE = 0.9
+"""Of a capacity: beyond it queues grow without bound. The scheduler leaves a variant at the same share."""
+DEFAULT_DROP_PERCENT = 1.0
+"""What may be lost where the objective does not say."""
+
+
+def floor_of(objective: Objective | None) -> float:
+    """Least accuracy that may be left, 0 to 1."""
+    goal = objective.drop if objective else None
+    return 1.0 - (goal.bound if goal else DEFAULT_DROP_PERCENT) / 100.0
+
+
+def why_drop_for_accuracy(entry: Entry, floor: float) -> str:
+    """Why a variant is too inaccurate, or nothing."""
+    if entry.verdict is None or entry.variant.accuracy >= floor - 1e-9:
+        return ""
+    loss = entry.verdict.loss
+    return (
+        f"may lose {100 * loss.high:.2g} % of {entry.verdict.metric}"
+        f" ({100 * loss.value:.2g} % seen on {loss.rows} rows), more than {100 * (1 - floor):.2g} %"
+    )
+
+
+def why_drop_for_speed(measured: Sequence[Measured], original: Sequence[Measured]) -> str:
+    """Why a variant does not pay, or nothing. Both are measured in the same layouts, in the same order."""
+    working = [(mine, theirs) for mine, theirs in zip(measured, original, strict=True) if mine.profile is not None]
+    if not working:
+        return f"could not be measured: {measured[0].problem}" if measured else "was not measured"
+    faster = max(max(mine.speedup, mine.latency_gain) for mine, _ in working)
+    if faster >= LEAST_GAIN:
+        return ""
+    smaller = max(_memory(theirs.profile) / max(1, _memory(mine.profile)) for mine, theirs in working)
+    if smaller >= LEAST_GAIN and faster >= NOT_SLOWER:
+        return ""
+    speed = f"{faster:.2f}× as fast" if faster < 1 else f"only {faster:.2f}× faster"
+    size = f" and {smaller:.2f}× smaller" if smaller >= 1.005 else ""
+    return f"{speed}{size}; {LEAST_GAIN:g}× is what it takes"
+
+
+def _memory(profile: Profile | None) -> int:
+    return profile.memory_bytes if profile is not None else 0
+
+
+def point_of(entry: Entry, measured: Measured, objective: Objective | None) -> Point:
+    """The best batch for an objective: the highest rate whose latency keeps the bound.
+
+    A request may find all workers busy: it waits until one of them is done, which with ``w`` workers is a ``w``-th of a
+    batch away, and then runs in a batch of its own.
+    """
+    candidate, profile = measured.candidate, measured.profile
+    assert profile is not None
+    goal = objective.latency if objective else None
+    bound_ms = goal.bound_ns / 1e6 if goal else float("inf")
+    percentile = goal.percentile if goal else 99.0
+    best = Point(entry.variant.name, candidate.workers, candidate.threads, 0, 0.0, 0.0, entry.variant.accuracy)
+    for point in profile.latency:
+        latency_ms = latency_of(point, candidate.workers, percentile)
+        rate = USABLE_SHARE * candidate.workers * point.rows_per_s
+        if latency_ms <= bound_ms and rate > best.rate_per_s:
+            best = Point(best.variant, best.workers, best.threads, point.rows, rate, latency_ms, entry.variant.accuracy)
+    return best
+
+
+def latency_of(point: LatencyPoint, workers: int, percentile: float) -> float:
+    """What a request takes at a percentile, in milliseconds, while all workers run batches of this size."""
+    run_ms = point.p99_ms if percentile > 95 else point.p95_ms if percentile > 50 else point.p50_ms
+    return run_ms * (1.0 + 1.0 / workers)
+
+
+def front_of(points: Sequence[Point]) -> tuple[Point, ...]:
+    """The points that no other beats in both accuracy and rate, most accurate first."""
+    ranked = sorted((point for point in points if point.rows), key=lambda point: (-point.accuracy, -point.rate_per_s))
+    front: list[Point] = []
+    for point in ranked:
+        if not front or point.rate_per_s > front[-1].rate_per_s:
+            front.append(point)
+    return tuple(front)
+
+
+def choose(points: Sequence[Point], objective: Objective | None) -> Point | None:
+    """The operating point: the layout and, in it, the fastest variant, or the most accurate one that holds the rate.
+
+    All variants of one layout are resident, and the scheduler prefers the most accurate while it can; so what decides
+    between layouts is what the fastest variant holds there.
+
+    Args:
+        points: of kept variants.
+        objective: a rate in it is enough: then the most accurate point that holds it is chosen.
+    """
+    able = [point for point in points if point.rows]
+    if not able:
+        return None
+    goal = objective.rate if objective else None
+    if goal is not None:
+        holding = [point for point in able if point.rate_per_s >= goal.bound]
+        if holding:
+            return max(holding, key=lambda point: (point.accuracy, point.rate_per_s))
+    return max(able, key=lambda point: (point.rate_per_s, point.accuracy))

@@ -1,0 +1,44 @@
+"""Makers of variants. One kind to a file; other distributions offer theirs through entry points ``setpoint.makers``."""
+
+from __future__ import annotations
+
+import importlib
+import logging
+from collections.abc import Iterator
+from typing import cast
+
+from setpoint.engines import Offer, offers
+from setpoint.optimize.makers.base import Made, Maker, MakerJob
+
+ENTRY_POINT_GROUP = "setpoint.makers"
+
+BUILT_IN = {
+    "int8-dynamic": "setpoint.optimize.makers.dynamic_int8:DynamicInt8Maker",
+    "int8-static": "setpoint.optimize.makers.static_int8:StaticInt8Maker",
+}
+
+_log = logging.getLogger("setpoint.optimize")
+
+
+def maker_names() -> list[str]:
+    """Every maker there is, the cheap ones of ours first. Loads those of other distributions only."""
+    return [*BUILT_IN, *(offer.name for offer in _offers())]
+
+
+def maker(name: str) -> Maker:
+    """The maker of that name; imports its module."""
+    if place := BUILT_IN.get(name):
+        module, _, attribute = place.partition(":")
+        return cast(Maker, getattr(importlib.import_module(module), attribute)())
+    return cast(Maker, next(offer.loaded for offer in _offers() if offer.name == name))
+
+
+def _offers() -> Iterator[Offer]:
+    for offer in offers(ENTRY_POINT_GROUP, ("name", "make")):
+        if offer.problem:
+            _log.warning("the maker %s", offer.problem)
+        else:
+            yield offer
+
+
+__all__ = ["BUILT_IN", "ENTRY_POINT_GROUP", "Made", "Maker", "MakerJob", "maker", "maker_names"]

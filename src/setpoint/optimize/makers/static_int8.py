@@ -1,0 +1,177 @@
+"""8-bit weights and activations with ranges taken from calibration rows: for convolutions above all.
+
+Layers that hurt are left out by themselves: the tensors whose quantisation loses most (signal to noise, on the
+calibration rows) name their nodes, and as many of the worst are excluded as it takes.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+
+from setpoint.core import InvalidConfiguration
+from setpoint.optimize.makers.base import Made, MakerJob
+from setpoint.optimize.makers.graphs import (
+    answers,
+    calibration_batches,
+    read_whole,
+    relative_error,
+    require_weights,
+)
+from setpoint.optimize.makers.prepared import prepared
+
+GOOD_ERROR = 0.02
+"""Relative error of the answers at which no layer is left out: far below what turns a decision."""
+_METHODS = ("MinMax", "Percentile")
+_WATCHED_BATCHES = 2
+"""Of calibration rows, for finding what hurts: every activation of every layer is kept for them."""
+_PRODUCTS_ONLY = ["MatMul", "Gemm"]
+
+
+class StaticInt8Maker:
+    """``int8-static``, and ``int8-static-mixed`` where leaving layers out brings the answers closer."""
+
+    name = "int8-static"
+    trains = False
+
+    def make(self, job: MakerJob) -> list[Made]:
+        """Quantise with the calibration method whose answers are closest; then exclude what hurts.
+
+        Raises:
+            InvalidConfiguration: nothing to quantise, or no real rows to take ranges from.
+        """
+        if not job.real:
+            raise InvalidConfiguration("ranges of activations need real rows: give some with --data")
+        model = read_whole(job.model)
+        found = require_weights(model)
+        source = prepared(job, model)
+        expected = answers(job, job.model)
+        # In a transformer the sums and norms between products lose more than they save.
+        operators = _PRODUCTS_ONLY if found.products > found.convolutions else None
+        tries = {method: self._quantise(job, source, method, operators, ()) for method in _METHODS}
+        errors = {method: relative_error(expected, answers(job, path)) for method, path in tries.items()}
+        method = min(errors, key=errors.__getitem__)
+        note = f"{method} ranges, answers off by {errors[method]:.1%}"
+        made = [Made("int8-static", "int8", tries[method], note=note)]
+        if errors[method] > GOOD_ERROR:
+            made += self._mixed(job, source, method, operators, expected, errors[method])
+        return made
+
+    def _mixed(
+        self,
+        job: MakerJob,
+        source: Path,
+        method: str,
+        operators: list[str] | None,
+        expected: NDArray[np.float64],
+        error: float,
+    ) -> list[Made]:
+        """The best of a few exclusion sets, each twice as large as the one before, if it is much better than none."""
+        ranked = worst_nodes(job, source, job.workdir / f"{method}-0.onnx")
+        best: tuple[float, Path, list[str]] | None = None
+        count = 1
+        while count <= max(1, len(ranked) // 2):
+            excluded = ranked[:count]
+            path = self._quantise(job, source, method, operators, excluded)
+            reached = relative_error(expected, answers(job, path))
+            if best is None or reached < best[0]:
+                best = reached, path, excluded
+            if reached <= GOOD_ERROR:
+                break
+            count *= 2
+        if best is None or best[0] > 0.7 * error:
+            return []
+        reached, path, excluded = best
+        names = ", ".join(excluded[:3]) + (f" and {len(excluded) - 3} more" if len(excluded) > 3 else "")
+        note = f"{method} ranges without {names}, answers off by {reached:.1%}"
+        return [Made("int8-static-mixed", "int8", path, note=note)]
+
+    def _quantise(
+        self,
+        job: MakerJob,
+        source: Path,
+        method: str,
+        operators: list[str] | None,
+        excluded: tuple[str, ...] | list[str],
+    ) -> Path:
+        from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, quantize_static
+
+        path = job.workdir / f"{method}-{len(excluded)}.onnx"
+        x86 = job.architecture in ("x86_64", "AMD64")
+        quantize_static(
+            source,
+            path,
+            _Reader(job),
+            quant_format=QuantFormat.QDQ,
+            op_types_to_quantize=operators,
+            nodes_to_exclude=list(excluded),
+            per_channel=True,
+            reduce_range=job.saturates,
+            # What the processor multiplies fast: unsigned by signed on x86, signed by signed on ARM.
+            activation_type=QuantType.QUInt8 if x86 else QuantType.QInt8,
+            weight_type=QuantType.QInt8,
+            calibrate_method=CalibrationMethod[method],
+        )
+        return path
+
+
+class _Reader:
+    """Calibration rows in the shapes that onnxruntime's tools ask for them: one calls ``get_next``, one iterates."""
+
+    def __init__(self, job: MakerJob, batches: int | None = None) -> None:
+        self._job = job
+        self._most = batches
+        self.rewind()
+
+    def __iter__(self) -> Iterator[dict[str, NDArray[Any]]]:
+        return self._batches
+
+    def get_next(self) -> dict[str, NDArray[Any]] | None:
+        """The next few rows, or None."""
+        return next(self._batches, None)
+
+    def rewind(self) -> None:
+        """Begin again."""
+        self._batches = itertools.islice(calibration_batches(self._job), self._most)
+
+
+def worst_nodes(job: MakerJob, source: Path, quantised: Path) -> list[str]:
+    """Names of nodes that are quantised, the one whose result suffers most first.
+
+    What a node's output loses by being rounded to 8 bits is measured on the calibration rows as signal to noise.
+    """
+    from onnxruntime.quantization.qdq_loss_debug import (
+        collect_activations,
+        compute_activation_error,
+        create_activation_matching,
+        modify_model_output_intermediate_tensors,
+    )
+
+    watched = job.workdir / "watched.onnx"
+    seen = []
+    for path in (source, quantised):
+        modify_model_output_intermediate_tensors(path, watched)
+        seen.append(collect_activations(str(watched), _Reader(job, _WATCHED_BATCHES)))
+    matched = create_activation_matching(seen[1], seen[0])
+    decibels = {
+        name: min(found["qdq_err"], found["xmodel_err"]) for name, found in _errors(matched, compute_activation_error)
+    }
+    by_node = {
+        node.name: min(decibels[name] for name in (*node.input, *node.output) if name in decibels)
+        for node in onnx.load_model(source, load_external_data=False).graph.node
+        if any(name in decibels for name in (*node.input, *node.output))
+    }
+    watched.unlink()
+    return sorted(by_node, key=by_node.__getitem__)
+
+
+def _errors(matched: dict[str, Any], compute: Any) -> Iterator[tuple[str, dict[str, float]]]:
+    for name, error in compute(matched).items():
+        if np.isfinite(error.get("qdq_err", np.nan)) and np.isfinite(error.get("xmodel_err", np.nan)):
+            yield name, error

@@ -1,0 +1,339 @@
+"""From a bundle to its variants, measured and judged: the order in which everything else of this room is called."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from setpoint.core import (
+    Clock,
+    InvalidConfiguration,
+    Limits,
+    ModelManifest,
+    Objective,
+    Profile,
+    SetpointError,
+    SystemClock,
+    Variant,
+)
+from setpoint.formats import PackedModel
+from setpoint.machine import Machine, fingerprint, read_machine
+from setpoint.optimize import front
+from setpoint.optimize.answers import answers_of
+from setpoint.optimize.feed import Examples, Feed, make_examples, read_examples
+from setpoint.optimize.makers import Made, MakerJob, maker_names
+from setpoint.optimize.making import Refused, make
+from setpoint.optimize.measuring import Rules
+from setpoint.optimize.metrics import Judge, UserMetric
+from setpoint.optimize.profiler import Candidate, Measured, Profiler
+from setpoint.optimize.study import Entry, Skipped, Study
+from setpoint.registry import Bundle
+
+EVIDENCE = "optimize.json"
+"""The study in the bundle: what was made, measured, judged and dropped."""
+VARIANT_FOLDER = "variants"
+_MAKER_SHARE = 0.4
+"""Of the budget, for all makers together; the rest is for judging and measuring."""
+_JUDGED_ROWS_MOST = 4096
+_FEW_ROWS = 200
+_UNSTEADY = 0.05
+"""Standard error of a median, as a share, that is worth a warning."""
+
+
+class Request(msgspec.Struct, frozen=True):
+    """What is asked for.
+
+    Attributes:
+        objective: None asks for the highest rate.
+        data: ``.npz`` of examples; None uses made-up rows.
+        metric: of ``metrics.METRICS``; empty chooses.
+        user_metric: in its place.
+        budget_s: no new step begins after it.
+        length: of free inner axes of made-up rows.
+        makers: names of those to use; empty uses all.
+    """
+
+    objective: Objective | None = None
+    data: Path | None = None
+    metric: str = ""
+    user_metric: UserMetric | None = None
+    budget_s: float = 600.0
+    length: int | None = None
+    makers: tuple[str, ...] = ()
+
+
+class Optimizer:
+    """One run over one bundle.
+
+    Args:
+        bundle: what is studied; its first variant is the original.
+        folder: with the bundle's files.
+        workdir: an empty folder for what is made; lives until the registry has copied it.
+        tell: told in a few words what goes on.
+    """
+
+    def __init__(
+        self,
+        bundle: Bundle,
+        folder: Path,
+        workdir: Path,
+        request: Request,
+        *,
+        tell: Callable[[str], None] = lambda text: None,
+        clock: Clock | None = None,
+        machine: Machine | None = None,
+        rules: Rules | None = None,
+    ) -> None:
+        signature = bundle.manifest.signature
+        self._original = bundle.manifest.variants[0]
+        if signature is None or self._original.engine == "python":
+            raise InvalidConfiguration(
+                f"{bundle.reference} is a Python class; variants are made of models that are graphs, such as ONNX"
+                " files and scikit-learn models"
+            )
+        self._bundle = bundle
+        self._signature = signature
+        self._folder = folder
+        self._workdir = workdir
+        self._request = request
+        self._tell = tell
+        self._clock = clock or SystemClock()
+        self._machine = machine or read_machine()
+        self._rules = rules
+        self._limits = Limits()
+        self._started_ns = self._clock.now_ns()
+        self._warnings: list[str] = []
+
+    def run(self) -> tuple[Study, PackedModel]:
+        """Make, judge, measure, choose.
+
+        Returns:
+            what was found, and the bundle's next version, for the registry.
+
+        Raises:
+            InvalidConfiguration: the data or the metric do not fit the model.
+            ModelError: the original itself fails.
+        """
+        examples = self._examples()
+        calibration, judged = examples.split() if examples.rows > 1 else (examples, examples)
+        staging = self._stage()
+        entries, skipped = self._make(calibration)
+        manifest = msgspec.structs.replace(
+            self._bundle.manifest, variants=tuple(entry.variant for entry in entries), profiles=()
+        )
+        entries, metric = asyncio.run(self._judge(manifest, staging, entries, judged))
+        manifest = msgspec.structs.replace(manifest, variants=tuple(entry.variant for entry in entries))
+        entries = asyncio.run(
+            self._measure(manifest, staging, entries, Feed(examples.arrays, self._signature, self._most_rows))
+        )
+        study = self._conclude(entries, skipped, metric, judged)
+        return study, self._packed(study, staging)
+
+    # --- steps ----------------------------------------------------------------------------------------------------
+
+    @property
+    def _most_rows(self) -> int:
+        endpoint = self._bundle.manifest.tensor_endpoint
+        return endpoint.batch_rows if endpoint else 1
+
+    def _examples(self) -> Examples:
+        if self._request.data is None:
+            self._warn("no data was given: variants were compared on made-up rows, and no accuracy is promised")
+            return make_examples(self._folder / self._original.artifact, self._signature, self._request.length)
+        examples = read_examples(self._request.data, self._signature)
+        if not self._signature.batched and examples.rows > 1:
+            raise InvalidConfiguration(
+                f"{self._request.data}: this model takes one row at a time; judging it by data is not possible yet"
+            )
+        if examples.rows > _JUDGED_ROWS_MOST:
+            which = np.random.default_rng(0).permutation(examples.rows)[:_JUDGED_ROWS_MOST]
+            examples = examples.take(np.sort(which))
+        if examples.labels is None:
+            self._warn("the data has no labels: accuracy is agreement with the original")
+        if examples.rows < _FEW_ROWS:
+            self._warn(f"{examples.rows} rows say little about a loss of a per cent; give a thousand")
+        return examples
+
+    def _stage(self) -> Path:
+        """The bundle's folder with room for variants beside the original's files."""
+        staging = self._workdir / "staging"
+        for file in self._bundle.files:
+            place = staging / file.path
+            place.parent.mkdir(parents=True, exist_ok=True)
+            place.symlink_to(self._folder / file.path)
+        return staging
+
+    def _make(self, calibration: Examples) -> tuple[list[Entry], list[Skipped]]:
+        model = self._folder / self._original.artifact
+        original = msgspec.structs.replace(self._original, accuracy=1.0)
+        entries = [Entry(original, "the original", model.stat().st_size)]
+        skipped = []
+        rows = self._workdir / "calibration.npz"
+        columns: dict[str, Any] = {
+            spec.name: array for spec, array in zip(self._signature.inputs, calibration.arrays, strict=True)
+        }
+        np.savez(rows, **columns)
+        names = self._request.makers or tuple(maker_names())
+        for name in names:
+            left_s = _MAKER_SHARE * self._request.budget_s - self._spent_s()
+            if left_s <= 1.0:
+                skipped.append(Skipped(name, "the budget for making variants was spent"))
+                continue
+            self._tell(f"making {name}")
+            job = MakerJob(
+                model=model,
+                workdir=self._workdir / "made" / name,
+                calibration=rows,
+                real=calibration.real,
+                batched=self._signature.batched,
+                architecture=self._machine.cpu.architecture,
+                features=self._machine.cpu.features,
+                threads=self._machine.cores,
+                seconds=left_s,
+            )
+            outcome = make(name, job)
+            if isinstance(outcome, Refused):
+                skipped.append(Skipped(name, outcome.reason))
+                continue
+            entries += [self._adopt(made) for made in outcome.made]
+        return entries, skipped
+
+    def _adopt(self, made: Made) -> Entry:
+        """Place what was made among the bundle's files."""
+        if made.artifact == self._folder / self._original.artifact:
+            path = self._original.artifact
+        else:
+            path = f"{VARIANT_FOLDER}/{made.name}{made.artifact.suffix}"
+            place = self._workdir / "staging" / path
+            place.parent.mkdir(parents=True, exist_ok=True)
+            place.symlink_to(made.artifact)
+        variant = Variant(made.name, made.engine, path, made.entry, made.precision, accuracy=0.0)
+        return Entry(variant, made.note, made.artifact.stat().st_size)
+
+    async def _judge(
+        self, manifest: ModelManifest, staging: Path, entries: list[Entry], examples: Examples
+    ) -> tuple[list[Entry], str]:
+        """Compare answers; entries that lose too much, or fail, are dropped."""
+        threads = self._machine.cores
+
+        async def ask(entry: Entry) -> dict[str, NDArray[Any]]:
+            self._tell(f"judging {entry.variant.name}")
+            return await answers_of(manifest, staging, entry.variant.name, threads, examples, self._limits)
+
+        judge = Judge(self._request.metric, await ask(entries[0]), examples.labels, self._request.user_metric)
+        floor = front.floor_of(self._request.objective)
+        judged = entries[:1]
+        for entry in entries[1:]:
+            try:
+                verdict = judge.judge(await ask(entry))
+            except SetpointError as error:
+                judged.append(msgspec.structs.replace(entry, dropped=f"does not run: {error.message}"))
+                continue
+            variant = msgspec.structs.replace(entry.variant, accuracy=verdict.loss.left)
+            found = msgspec.structs.replace(entry, variant=variant, verdict=verdict)
+            judged.append(msgspec.structs.replace(found, dropped=front.why_drop_for_accuracy(found, floor)))
+        return judged, judge.metric
+
+    async def _measure(self, manifest: ModelManifest, staging: Path, entries: list[Entry], feed: Feed) -> list[Entry]:
+        """Measure what was not dropped, in every layout; drop what does not pay."""
+        profiler = Profiler(
+            manifest,
+            staging,
+            feed,
+            hardware=fingerprint(),
+            clock=self._clock,
+            limits=self._limits,
+            rules=self._rules,
+            tell=self._tell,
+        )
+        standing = [entry for entry in entries if entry.kept]
+        found: dict[str, list[Measured]] = {entry.variant.name: [] for entry in standing}
+        layouts = list(layouts_of(self._machine.cores))
+        for index, (workers, threads) in enumerate(layouts):
+            candidates = [Candidate(entry.variant.name, threads, workers) for entry in standing]
+            left_s = (self._request.budget_s - self._spent_s()) / (len(layouts) - index)
+            for measured in await profiler.measure(candidates[0], candidates[1:], self._machine, left_s):
+                found[measured.candidate.variant].append(measured)
+        result = []
+        for entry in entries:
+            if entry.kept:
+                measured_all = tuple(found[entry.variant.name])
+                original = found[entries[0].variant.name]
+                dropped = "" if entry.verdict is None else front.why_drop_for_speed(measured_all, original)
+                entry = msgspec.structs.replace(entry, measured=measured_all, dropped=dropped)
+            result.append(entry)
+        return result
+
+    def _conclude(self, entries: list[Entry], skipped: list[Skipped], metric: str, examples: Examples) -> Study:
+        objective = self._request.objective
+        points = tuple(
+            front.point_of(entry, measured, objective)
+            for entry in entries
+            if entry.kept
+            for measured in entry.measured
+            if measured.profile is not None
+        )
+        unsteady = max((measured.spread for entry in entries for measured in entry.measured), default=0.0)
+        if unsteady > _UNSTEADY:
+            self._warn(
+                f"the machine was busy or the budget short: the least certain median is off by {unsteady:.0%};"
+                " measure again when it is idle, or with a larger --budget"
+            )
+        return Study(
+            model=self._bundle.reference,
+            objective=str(objective) if objective else "",
+            floor=front.floor_of(objective),
+            metric=metric,
+            examples=examples.origin,
+            promised=examples.real,
+            hardware=fingerprint(),
+            entries=tuple(entries),
+            skipped=tuple(skipped),
+            points=points,
+            front=front.front_of(points),
+            chosen=front.choose(points, objective),
+            warnings=tuple(self._warnings),
+            seconds=self._spent_s(),
+        )
+
+    def _packed(self, study: Study, staging: Path) -> PackedModel:
+        """The bundle's next version: the original's files, the kept variants', profiles and evidence."""
+        kept = sorted((entry for entry in study.entries if entry.kept), key=lambda entry: -entry.variant.accuracy)
+        old = self._bundle.manifest
+        manifest = msgspec.structs.replace(
+            old, variants=tuple(entry.variant for entry in kept), profiles=tuple(_profiles(kept))
+        )
+        ours = {variant.artifact for variant in old.variants[1:]} | {EVIDENCE, "setpoint.json"}
+        files = {file.path: self._folder / file.path for file in self._bundle.files if file.path not in ours}
+        files |= {entry.variant.artifact: (staging / entry.variant.artifact).resolve() for entry in kept}
+        evidence = self._workdir / EVIDENCE
+        evidence.write_bytes(msgspec.json.format(msgspec.json.encode(study), indent=1))
+        return PackedModel(manifest, files | {EVIDENCE: evidence}, self._bundle.name)
+
+    def _spent_s(self) -> float:
+        return (self._clock.now_ns() - self._started_ns) / 1e9
+
+    def _warn(self, text: str) -> None:
+        self._warnings.append(text)
+
+
+def _profiles(entries: Sequence[Entry]) -> Iterator[Profile]:
+    for entry in entries:
+        for measured in entry.measured:
+            if measured.profile is not None:
+                yield measured.profile
+
+
+def layouts_of(cores: int) -> Iterator[tuple[int, int]]:
+    """Workers and threads that fill the cores: 1 thread each, 2, 4 … and all cores for one worker."""
+    threads = 1
+    while threads < cores:
+        yield cores // threads, threads
+        threads *= 2
+    yield 1, cores

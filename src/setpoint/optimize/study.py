@@ -1,0 +1,103 @@
+"""What an optimisation found, as records: everything the answer, the tables and the evidence file are made from."""
+
+from __future__ import annotations
+
+import msgspec
+
+from setpoint.core import Variant
+from setpoint.optimize.metrics import Verdict
+from setpoint.optimize.profiler import Measured
+
+
+class Entry(msgspec.Struct, frozen=True):
+    """One variant that exists, kept or not.
+
+    Attributes:
+        variant: with its accuracy as judged.
+        note: how it was made.
+        size_bytes: of its artifact.
+        verdict: its answers against the original's; None for the original.
+        measured: one for each layout in which it was measured.
+        dropped: why it is not kept; empty where it is.
+    """
+
+    variant: Variant
+    note: str = ""
+    size_bytes: int = 0
+    verdict: Verdict | None = None
+    measured: tuple[Measured, ...] = ()
+    dropped: str = ""
+
+    @property
+    def kept(self) -> bool:
+        """Whether it joins the bundle."""
+        return not self.dropped
+
+
+class Skipped(msgspec.Struct, frozen=True):
+    """A maker that made nothing, and why."""
+
+    maker: str
+    reason: str
+
+
+class Point(msgspec.Struct, frozen=True):
+    """One way to run the model: a variant in a layout, with the batch that serves the objective best.
+
+    Attributes:
+        variant: its name.
+        workers, threads: the layout.
+        rows: of the batch to aim for; 0 where no batch keeps the bound.
+        rate_per_s: rows per second that all workers hold together within the bound; 0 where none.
+        latency_ms: what a request takes then at the objective's percentile: waiting and running.
+        accuracy: what is left of the original's, in the worst case that the interval allows.
+    """
+
+    variant: str
+    workers: int
+    threads: int
+    rows: int
+    rate_per_s: float
+    latency_ms: float
+    accuracy: float
+
+    @property
+    def layout(self) -> str:
+        """``2×1``: workers × threads."""
+        return f"{self.workers}×{self.threads}"
+
+
+class Study(msgspec.Struct, frozen=True):
+    """The whole of it.
+
+    Attributes:
+        model: reference of the bundle that was studied.
+        objective: as stated.
+        floor: least accuracy that may be left, 0 to 1.
+        metric: that judged.
+        examples: what was judged on, in words.
+        promised: False where those were made up: then nothing is promised about accuracy.
+        hardware: fingerprint.
+        entries: the original first.
+        skipped: makers that made nothing.
+        points: every kept variant in every layout it was measured in.
+        front: those of them that no other beats in both accuracy and rate, the most accurate first.
+        chosen: the operating point: its fastest variant; None where the objective cannot be held.
+        warnings: what a reader must know.
+        seconds: it took.
+    """
+
+    model: str
+    objective: str
+    floor: float
+    metric: str
+    examples: str
+    promised: bool
+    hardware: str
+    entries: tuple[Entry, ...]
+    skipped: tuple[Skipped, ...]
+    points: tuple[Point, ...]
+    front: tuple[Point, ...]
+    chosen: Point | None
+    warnings: tuple[str, ...]
+    seconds: float
