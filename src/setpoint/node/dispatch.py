@@ -132,6 +132,7 @@ class Dispatch:
         number = slot.batch + 1
         first = batch[0]
         lone = self.looks and len(batch) == 1 and not self.scheduler.waiting_requests
+        slot.began_ns = self._now_ns()
         try:
             if isinstance(first, TensorRequest):
                 signature = self._manifest.signature
@@ -161,6 +162,7 @@ class Dispatch:
         slot.batch = number
         slot.requests = batch
         slot.state = State.BUSY
+        slot.sent_ns = now_ns
         slot.limit_ns = now_ns + self._run_timeout_ns
         variant = self._variants[start.variant]
         for request in batch:
@@ -290,8 +292,10 @@ class Dispatch:
         Then the requests still to be read in this turn are worth waiting for: fewer, larger batches cost both processes
         less, and a worker idle for a fraction of a turn is not what anybody waits for.
         """
-        batch = self.scheduler.batch_done(slot.index, run_ns, self._now_ns())
-        self._metrics.batch_rows.add(rows)
+        now_ns = self._now_ns()
+        batch = self.scheduler.batch_done(slot.index, run_ns, now_ns)
+        span_ns, input_ns = now_ns - slot.began_ns, slot.sent_ns - slot.began_ns
+        self._metrics.batches.add(rows, now_ns, run_ns, span_ns, input_ns, batch.predicted_ns)
         if len(batch.requests) == 1:
             slot.lone_run_ns = run_ns
         if run_ns < _SHORT_RUN_NS:

@@ -10,11 +10,16 @@ from setpoint.core import SystemClock
 from setpoint.machine import rss_bytes
 from setpoint.node.service import ModelService
 from setpoint.node.slot import State
-from setpoint.observe import Family, Sample, model_families, render
+from setpoint.observe import Family, LoopLag, Sample, model_families, render
 
 
 def exposition(
-    services: Sequence[ModelService], responses: Counter[int], connections: int, in_flight: int, pid: int
+    services: Sequence[ModelService],
+    responses: Counter[int],
+    connections: int,
+    in_flight: int,
+    pid: int,
+    loop_lag: LoopLag | None = None,
 ) -> bytes:
     """Prometheus text.
 
@@ -24,6 +29,7 @@ def exposition(
         connections: open connections.
         in_flight: requests read and not yet answered whole.
         pid: of the node.
+        loop_lag: how late its event loop is, where that is measured.
     """
     families = [
         Family("setpoint_build_info", "gauge", "The version that runs.", (Sample({"version": __version__}, 1),)),
@@ -37,14 +43,21 @@ def exposition(
         Family("setpoint_http_in_flight", "gauge", "Requests not yet answered whole.", (Sample({}, in_flight),)),
         Family("setpoint_resident_bytes", "gauge", "Resident memory by process.", tuple(_memory(services, pid))),
     ]
+    families += loop_lag.families() if loop_lag is not None else []
     now_ns = SystemClock.now_ns()
     for service in services:
         labels = {"model": service.name, "version": str(service.config.bundle.version)}
-        accuracies = {variant.name: variant.accuracy for variant in service.manifest.variants}
         states = Counter(slot.state for slot in service.slots)
         families += [
-            *model_families(service.metrics, labels, now_ns, accuracies),
+            *model_families(service.metrics, labels, now_ns, service.accuracies),
+            *(service.metrics.cache.families(labels) if service.metrics.cache is not None else ()),
             Family("setpoint_queue_rows", "gauge", "Rows that wait.", (Sample(labels, service.queue_rows),)),
+            Family(
+                "setpoint_queue_age_seconds",
+                "gauge",
+                "Since when the request waits that has waited longest; 0 when none does.",
+                (Sample(labels, service.oldest_wait_ns(now_ns) / 1e9),),
+            ),
             Family(
                 "setpoint_requests_in_flight",
                 "gauge",

@@ -34,7 +34,7 @@ class Ledger:
         except Exception as error:
             self._not_written(request, error)
         else:
-            self._answered(request, run_ns)
+            self._answered(request)
 
     def json(self, request: CallRequest, json: bytes, run_ns: int) -> None:
         """Answer with JSON."""
@@ -47,7 +47,7 @@ class Ledger:
         except Exception as error:
             self._not_written(request, error)
         else:
-            self._answered(request, run_ns)
+            self._answered(request)
 
     def stream_end(self, request: StreamRequest, run_ns: int) -> None:
         """Every event was sent."""
@@ -60,7 +60,7 @@ class Ledger:
         except Exception as error:
             self._not_written(request, error)
         else:
-            self._answered(request, run_ns)
+            self._answered(request)
 
     def fail(self, request: Request, error: SetpointError) -> None:
         """End a request with an error; nothing where it has ended already."""
@@ -70,7 +70,7 @@ class Ledger:
         if request.ended:
             return
         request.ended = True
-        self._metrics.outcomes[error.kind] += 1
+        self._metrics.failed(request, error, self._now_ns())
         try:
             request.fail(error)
         except Exception as bug:
@@ -87,15 +87,11 @@ class Ledger:
         """Write down a request whose client left before its answer."""
         if not request.ended:
             request.ended = True
-            self._metrics.outcomes["cancelled"] += 1
+            self._metrics.cancelled(request)
 
-    def _answered(self, request: Request, run_ns: int) -> None:
+    def _answered(self, request: Request) -> None:
         request.ended = True
-        metrics = self._metrics
-        metrics.outcomes["ok"] += 1
-        metrics.queue_ns.add(request.started_ns - request.arrived_ns)
-        metrics.run_ns.add(run_ns)
-        metrics.total_ns.add(self._now_ns() - request.arrived_ns)
+        self._metrics.answered(request, self._now_ns())
 
     def _not_written(self, request: Request, error: Exception) -> None:
         # The boundary to the wire: one answer that cannot be written must not take the batch's others with it.

@@ -17,6 +17,7 @@ from setpoint.node.config import NodeConfig
 from setpoint.node.door import Door
 from setpoint.node.exposition import exposition
 from setpoint.node.gateway import Gateway
+from setpoint.node.heartbeat import Heartbeat
 from setpoint.node.http import Exchange, HttpServer
 from setpoint.node.service import ModelService
 from setpoint.observe import CONTENT_TYPE
@@ -50,6 +51,7 @@ class Node:
         gateway.router.add("GET", "/metrics", self._metrics)
         self._route = door.unpacking(gateway.router.route)
         self.grpc = None if config.grpc_port is None else self._grpc_server()
+        self._heartbeat: Heartbeat | None = None
 
     @property
     def ready(self) -> bool:
@@ -75,6 +77,7 @@ class Node:
         starting = asyncio.gather(*(service.start() for service in self.services))
         stopped = asyncio.create_task(self._stop.wait())
         try:
+            self._heartbeat = Heartbeat(self._now_ns)
             if self.grpc is not None:
                 grpc_port = await self.grpc.listen(host, self._config.grpc_port or 0)
             on_listening(host, port, grpc_port)
@@ -95,6 +98,8 @@ class Node:
                 await self.grpc.close()
             await asyncio.gather(*(service.close() for service in self.services))
             sweeper.cancel()
+            if self._heartbeat is not None:
+                self._heartbeat.close()
 
     def stop(self) -> None:
         """Begin to shut down: accepted requests are answered, new ones refused."""
@@ -126,7 +131,8 @@ class Node:
 
     def _metrics(self, exchange: Exchange) -> None:
         server = self.server
-        text = exposition(self.services, server.responses, server.connections, server.in_flight, os.getpid())
+        lag = self._heartbeat.lag if self._heartbeat is not None else None
+        text = exposition(self.services, server.responses, server.connections, server.in_flight, os.getpid(), lag)
         exchange.respond(200, text, CONTENT_TYPE)
 
     async def _sweep(self) -> None:

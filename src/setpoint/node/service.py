@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from setpoint.core import Clock, Draining, Limits, NotReady
+from setpoint.core import Clock, Draining, Limits, NotReady, RefusedError
 from setpoint.machine import fingerprint
 from setpoint.node.config import ModelConfig
 from setpoint.node.crew import Crew, Launch
@@ -13,7 +13,7 @@ from setpoint.node.judgement import policy_of
 from setpoint.node.ledger import Ledger
 from setpoint.node.refusals import refusal_error
 from setpoint.node.slot import Slot
-from setpoint.observe import ModelMetrics
+from setpoint.observe import ModelMetrics, ModelReport, Percentiles, QueueReport, model_report
 from setpoint.scheduling import Scheduler
 from setpoint.worker import Request, StreamRequest, WorkerHandle
 
@@ -41,6 +41,7 @@ class ModelService:
         self.config = config
         self.manifest = config.bundle.manifest
         self.metrics = ModelMetrics()
+        self.accuracies = {variant.name: variant.accuracy for variant in self.manifest.variants}
         self._now_ns = clock.now_ns
         self._ledger = Ledger(self.metrics, clock.now_ns, on_bug)
         policy, self.variants = policy_of(config, limits, fingerprint())
@@ -93,6 +94,19 @@ class ModelService:
         """Rows that wait."""
         return self._scheduler.waiting_rows
 
+    def oldest_wait_ns(self, now_ns: int) -> int:
+        """Since when the request waits that has waited longest; 0 when none does."""
+        return max((now_ns - request.arrived_ns for request in self._scheduler.waiting()), default=0)
+
+    def report(self, event_loop_lag: Percentiles | None) -> ModelReport:
+        """How the objective is held, for ``GET /v2/models/NAME/stats``."""
+        now_ns = self._now_ns()
+        waiting = QueueReport(
+            self._scheduler.waiting_requests, self.queue_rows, round(self.oldest_wait_ns(now_ns) / 1e6, 3)
+        )
+        objective = str(self.config.objective) if self.config.objective is not None else None
+        return model_report(self.metrics, now_ns, waiting, self.accuracies, objective, event_loop_lag)
+
     @property
     def in_flight(self) -> int:
         """Requests that wait or are in a worker. Counted where they are, so that the metrics can be checked with it."""
@@ -108,19 +122,27 @@ class ModelService:
             NotReady: there is no worker, and none is likely to come soon.
             Draining: the node is shutting down.
         """
-        if self._closing:
-            raise Draining("the node is shutting down; send the request to another one")
-        if self._crew.refusal:
-            raise NotReady(self._crew.refusal, COME_BACK_S)
         now_ns = self._now_ns()
         request.arrived_ns = now_ns
         if request.timeout_ns:
             request.deadline_ns = now_ns + request.timeout_ns
+        self.metrics.offered(request.tenant)
+        error = self._enqueue(request, now_ns)
+        if error is not None:
+            self.metrics.refused_at_door(request, error)
+            raise error
+        self.metrics.accepted += 1
+
+    def _enqueue(self, request: Request, now_ns: int) -> RefusedError | None:
+        if self._closing:
+            return Draining("the node is shutting down; send the request to another one")
+        if self._crew.refusal:
+            return NotReady(self._crew.refusal, COME_BACK_S)
         refusal = self._scheduler.arrived(request, now_ns)
         if refusal is not None:
-            raise refusal_error(self.name, refusal)
-        self.metrics.accepted += 1
+            return refusal_error(self.name, refusal)
         self._dispatch.soon()
+        return None
 
     def cancel(self, request: Request) -> None:
         """The client has left: take its request out of the queue, or forget about its answer."""
@@ -138,3 +160,4 @@ class ModelService:
         self._scheduler.tick(now_ns)
         self._dispatch.now()
         self._crew.sweep(now_ns)
+        self.metrics.tick(now_ns)

@@ -30,6 +30,7 @@ class Slot:
         state: what it is doing.
         lone_run_ns: what the last batch of a single request took in the worker; 0 before there was one.
         batch: number of the last batch sent to the process.
+        began_ns, sent_ns: when that batch was taken up, and when its inputs lay before the process.
         requests: of the batch it holds.
         limit_ns: when it has taken too long for what it is doing; 0 while it owes nothing.
         served: whether this process has answered a batch.
@@ -42,6 +43,7 @@ class Slot:
 
     __slots__ = (
         "batch",
+        "began_ns",
         "end_reason",
         "failed_starts",
         "handle",
@@ -51,6 +53,7 @@ class Slot:
         "paused",
         "ready_ns",
         "requests",
+        "sent_ns",
         "served",
         "state",
         "streamed",
@@ -61,6 +64,8 @@ class Slot:
         self.handle: WorkerHandle | None = None
         self.state = State.DOWN
         self.batch = 0
+        self.began_ns = 0
+        self.sent_ns = 0
         self.requests: Sequence[Request] = ()
         self.limit_ns = 0
         self.lone_run_ns = 0

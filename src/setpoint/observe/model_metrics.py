@@ -57,7 +57,7 @@ class ModelMetrics:
         self.run_ns = RollingHistogram()
         self.total_ns = RollingHistogram()
         self.failed_ns = 0
-        self.batches = self.batch_rows = BatchCounts()
+        self.batches = BatchCounts()
         self.retries = 0
         self.restarts: Counter[str] = Counter()
         self.cache: CacheCounts | None = None
@@ -82,13 +82,12 @@ class ModelMetrics:
 
     def answered(self, request: EndedRequest, now_ns: int) -> None:
         """A worker's answer was written."""
-        arrived_ns = request.arrived_ns
-        self.queue_ns.add(request.started_ns - arrived_ns)
+        self.queue_ns.add(request.started_ns - request.arrived_ns)
         self.run_ns.add(request.run_ns)
         self.reached(request, now_ns)
 
     def reached(self, request: EndedRequest, now_ns: int) -> None:
-        """An answer was written, wherever it came from."""
+        """An answer was written that no worker made for this request."""
         self.total_ns.add(now_ns - request.arrived_ns)
         self.outcomes["ok"] += 1
         counts = self.counts
