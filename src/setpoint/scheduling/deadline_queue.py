@@ -11,7 +11,7 @@ from __future__ import annotations
 from bisect import bisect_left, bisect_right, insort_right
 from collections.abc import Hashable, Iterator
 from operator import attrgetter
-from typing import Final, Generic, TypeVar
+from typing import Any, Final, Generic, TypeVar
 
 from setpoint.scheduling.schedulable import Schedulable
 
@@ -20,6 +20,8 @@ _order = attrgetter("order_ns")
 
 ALONE: Final[Hashable] = object()
 """The lane of requests that run alone; they share it, so that many of them do not make many lanes."""
+_LANES_REMEMBERED: Final = 64
+"""Lanes that are kept while they are empty: making one for each batch would cost as much as queueing its requests."""
 PRIORITY_STEP_NS: Final = 1 << 60
 """One level of priority is 36 years of deadline: one number sorts by both."""
 
@@ -32,10 +34,12 @@ def lane_of(request: Schedulable) -> Hashable:
 class Lane(Generic[T]):
     """Requests that may share a batch, most urgent first."""
 
-    __slots__ = ("items", "key", "mixed", "rows", "wide")
+    __slots__ = ("items", "key", "memo", "mixed", "rows", "wide")
 
     def __init__(self, key: Hashable) -> None:
         self.key = key
+        self.memo: Any = None
+        """What the queue's owner keeps of the lane, so that it need not look it up for every request."""
         self.items: list[T] = []
         self.rows = 0
         self.wide = False
@@ -72,24 +76,43 @@ class Lane(Generic[T]):
 class DeadlineQueue(Generic[T]):
     """Waiting requests of one model.
 
-    Invariants: ``rows`` and ``requests`` are sums over what waits; a lane that exists is not empty; a request leaves
-    exactly once, by ``take``, ``remove`` or ``drain``, and has ``waiting`` set exactly while it is here.
+    Invariants: ``rows`` and ``requests`` are sums over what waits; ``lanes`` holds those that are not empty; a request
+    leaves exactly once, by ``take``, ``remove`` or ``drain``, and has ``waiting`` set exactly while it is here.
     """
 
-    __slots__ = ("_sequence", "lanes", "requests", "rows")
+    __slots__ = ("_known", "_sequence", "lanes", "requests", "rows")
 
     def __init__(self) -> None:
         self.lanes: dict[Hashable, Lane[T]] = {}
+        self._known: dict[Hashable, Lane[T]] = {}
         self.rows = 0
         self.requests = 0
         self._sequence = 0
 
     def push(self, request: T, lead_ns: int = 0) -> None:
         """Add a request, ``lead_ns`` behind those of equal deadline and priority."""
-        key = ALONE if request.alone or request.lane is None else request.lane  # lane_of, without the call
-        lane = self.lanes.get(key)
+        self.enter(self.lane(lane_of(request)), request, lead_ns)
+
+    def lane(self, key: Hashable) -> Lane[T]:
+        """The lane of that key, which may be empty."""
+        lane = self._known.get(key)
         if lane is None:
-            lane = self.lanes[key] = Lane(key)
+            if len(self._known) >= _LANES_REMEMBERED:
+                self._known = dict(self.lanes)  # forget the empty ones
+            lane = self._known[key] = Lane(key)
+        return lane
+
+    def forget(self, key: Hashable) -> None:
+        """Forget what was kept of a lane."""
+        lane = self._known.get(key)
+        if lane is not None:
+            lane.memo = None
+
+    def enter(self, lane: Lane[T], request: T, lead_ns: int) -> None:
+        """As ``push``, where the lane is known already."""
+        items = lane.items
+        if not items:
+            self.lanes[lane.key] = lane
         order_ns = request.deadline_ns
         if lead_ns or request.priority:
             order_ns += lead_ns + request.priority * PRIORITY_STEP_NS
@@ -101,7 +124,6 @@ class DeadlineQueue(Generic[T]):
         rows = request.rows
         if rows != 1:
             lane.wide = True
-        items = lane.items
         if not items or items[-1].order_ns <= order_ns:
             items.append(request)
         else:
@@ -122,7 +144,7 @@ class DeadlineQueue(Generic[T]):
         items = lane.items
         if count == len(items):
             taken = items
-            del self.lanes[lane.key]
+            self._emptied(lane)
         else:
             taken = items[:count]
             del items[:count]
@@ -153,8 +175,14 @@ class DeadlineQueue(Generic[T]):
         self.rows -= request.rows
         self.requests -= 1
         if not lane.items:
-            del self.lanes[lane.key]
+            self._emptied(lane)
         return request
+
+    def _emptied(self, lane: Lane[T]) -> None:
+        del self.lanes[lane.key]
+        lane.items = []
+        lane.rows = 0
+        lane.wide = lane.mixed = False
 
     def drain(self) -> list[T]:
         """Remove and return everything."""
@@ -162,6 +190,7 @@ class DeadlineQueue(Generic[T]):
         for request in waiting:
             request.waiting = False
         self.lanes.clear()
+        self._known.clear()
         self.rows = self.requests = 0
         return waiting
 

@@ -15,10 +15,10 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Iterator
 from heapq import heapreplace
 from math import isinf
-from typing import TypeVar
+from typing import TypeVar, cast
 
 from setpoint.scheduling.actions import Reason, Refuse, Start
-from setpoint.scheduling.deadline_queue import ALONE, DeadlineQueue, Lane, lane_of
+from setpoint.scheduling.deadline_queue import ALONE, DeadlineQueue, Lane
 from setpoint.scheduling.policy import Policy, Pool
 from setpoint.scheduling.predictor import LanePredictions, Prediction, Predictor
 from setpoint.scheduling.schedulable import Schedulable
@@ -42,7 +42,8 @@ class ObjectivePolicy(Policy[T]):
         """
         self.terms = terms
         self.queue: DeadlineQueue[T] = DeadlineQueue()
-        self._predictor = Predictor(terms, lane_limit_rows)
+        self._predictor = Predictor(terms, lane_limit_rows, self.queue.forget)
+        self._has_objective = terms.has_objective
         self._shares = FairShares(terms.weights, terms.bound_ns if terms.has_objective else 0)
         self._plan = VariantPlan(terms)
         self._bound_ns = terms.bound_ns
@@ -59,43 +60,57 @@ class ObjectivePolicy(Policy[T]):
             request.deadline_ns = latest_ns
         queue = self.queue
         rows = request.rows
-        lane = self._predictor.lane(request.lane)
-        lane.arrived_rows += rows
-        if queue.rows + rows > self._limit_rows and queue.requests:
-            return self._refuse(request, Reason.QUEUE_FULL, lane, self._limit_rows, pool, now_ns)
-        several = self._shares.is_several(request.tenant, queue, now_ns)
-        lead_ns = self._shares.lead_ns(request, self._row_ns(lane), now_ns) if several else 0
+        lane = queue.lane(ALONE if request.lane is None else request.lane)
+        laws = lane.memo or self._laws_of(lane, request)
+        laws.arrived_rows += rows
         waiting_rows = queue.rows + rows
-        # Light load needs no judgement: it fits into an idle worker's batch, or is sure to be in time in any case.
-        easy = waiting_rows <= lane.fastest.batch_rows if pool.idle else waiting_rows <= lane.sure_rows
-        if not (easy and request.deadline_ns == latest_ns) and self.terms.has_objective:
-            budget_ns = request.deadline_ns - self._margin_ns - now_ns
-            alone_ns = lane.fastest.ns(rows)
-            if alone_ns > budget_ns:
-                return self._refuse(request, Reason.HOPELESS, lane, alone_ns / 1e6, pool, now_ns)
-            wait_ns = self._wait_ns(request, lead_ns, lane, pool, now_ns)
-            if wait_ns > budget_ns:
-                reason = Reason.OVER_SHARE if lead_ns else Reason.OVERLOAD
-                return self._refuse(request, reason, lane, wait_ns / 1e6, pool, now_ns)
-        queue.push(request, lead_ns)
+        if waiting_rows > self._limit_rows and queue.requests:
+            return self._refuse(request, Reason.QUEUE_FULL, laws, self._limit_rows, pool, now_ns)
+        shares = self._shares
+        several = shares.several
+        if not several and request.tenant != shares.only:
+            several = shares.is_several(request.tenant, queue, now_ns)
+        lead_ns = shares.lead_ns(request, self._row_ns(laws), now_ns) if several else 0
+        if self._has_objective:
+            # Light load needs no judgement: it fits into an idle worker's batch, or is sure to be in time in any case.
+            easy = waiting_rows <= laws.fastest.batch_rows if pool.idle else waiting_rows <= laws.sure_rows
+            if not easy or request.deadline_ns != latest_ns:
+                refusal = self._judge(request, lead_ns, lane, laws, pool, now_ns)
+                if refusal is not None:
+                    return refusal
+        queue.enter(lane, request, lead_ns)
         self.requests = queue.requests
         if several:
             self._shares.entered(request)
         return None
 
-    def _wait_ns(self, request: T, lead_ns: int, lane: LanePredictions, pool: Pool, now_ns: int) -> float:
+    def _judge(
+        self, request: T, lead_ns: int, lane: Lane[T], laws: LanePredictions, pool: Pool, now_ns: int
+    ) -> Refuse[T] | None:
+        """Whether a request would be answered in time, by what is predicted."""
+        budget_ns = request.deadline_ns - self._margin_ns - now_ns
+        alone_ns = laws.fastest.ns(request.rows)
+        if alone_ns > budget_ns:
+            return self._refuse(request, Reason.HOPELESS, laws, alone_ns / 1e6, pool, now_ns)
+        wait_ns = self._wait_ns(request, lead_ns, lane, laws, pool, now_ns)
+        if wait_ns > budget_ns:
+            reason = Reason.OVER_SHARE if lead_ns else Reason.OVERLOAD
+            return self._refuse(request, reason, laws, wait_ns / 1e6, pool, now_ns)
+        return None
+
+    def _wait_ns(
+        self, request: T, lead_ns: int, lane: Lane[T], laws: LanePredictions, pool: Pool, now_ns: int
+    ) -> float:
         """From now to the request's answer, if the fastest variant serves what is before it in batches of its aim."""
         queue = self.queue
-        fastest = lane.fastest
+        fastest = laws.fastest
         order_ns = request.deadline_ns + lead_ns
-        own_lane = queue.lanes.get(lane_of(request))
-        before = own_lane.rows_before(order_ns) if own_lane is not None else 0
-        batches, beside = divmod(before, self._batch_rows(own_lane, fastest) if own_lane is not None else 1)
+        batches, beside = divmod(lane.rows_before(order_ns), self._batch_rows(lane, fastest))
         others_ns = 0.0
-        if len(queue.lanes) > (own_lane is not None):
+        if len(queue.lanes) > (1 if lane.items else 0):
             for other in queue.lanes.values():
-                if other is not own_lane and (rows := other.rows_before(order_ns)):
-                    aim = self._predictor.lane(other.items[0].lane).fastest
+                if other is not lane and (rows := other.rows_before(order_ns)):
+                    aim = self._laws_of(other, other.items[0]).fastest
                     size = self._batch_rows(other, aim)
                     full, rest = divmod(rows, size)
                     others_ns += full * aim.wait_ns(size) + (aim.wait_ns(rest) if rest else 0.0)
@@ -144,7 +159,7 @@ class ObjectivePolicy(Policy[T]):
         """The next batch, and what is given up for it."""
         queue = self.queue
         while (lane := queue.first_lane()) is not None:
-            laws = self._predictor.lane(lane.items[0].lane)
+            laws = lane.memo or self._laws_of(lane, lane.items[0])
             best = laws.variants[0]
             # Light load, in short: all that waits runs with the most accurate variant, if the first request has time.
             if (
@@ -159,7 +174,7 @@ class ObjectivePolicy(Policy[T]):
             tightest = self._tightest(lane, self._batch_rows(lane, laws.fastest))
             limiting = lane.items[tightest]
             budget_ns = limiting.deadline_ns - self._margin_ns - now_ns
-            hopeless = budget_ns < (laws.fastest.ns(limiting.rows) if self.terms.has_objective else 0)
+            hopeless = budget_ns < (laws.fastest.ns(limiting.rows) if self._has_objective else 0)
             picked = None if hopeless else self._pick(lane, laws, budget_ns, pool, now_ns)
             if picked is None:
                 self._give_up(lane, tightest, laws, pool, now_ns, refused)
@@ -192,7 +207,7 @@ class ObjectivePolicy(Policy[T]):
                 continue
             count, rows = lane.count_within(min(within, most_rows, prediction.most_rows))
             empties = rows == queue_rows
-            if (empties and plan.allows(index, empties=True)) or not self.terms.has_objective:
+            if (empties and plan.allows(index, empties=True)) or not self._has_objective:
                 return index, count, rows
             if index != fastest_index:
                 if not plan.allows(index, empties=empties):
@@ -215,7 +230,7 @@ class ObjectivePolicy(Policy[T]):
         ordered = [lane] if len(lanes) == 1 else sorted(lanes.values(), key=lambda each: each.items[0].order_ns)
         for each in ordered:
             items = each.items
-            fastest = self._predictor.lane(items[0].lane).fastest
+            fastest = self._laws_of(each, items[0]).fastest
             batch_rows = self._batch_rows(each, fastest)
             step = max(1, batch_rows * len(items) // each.rows)
             full_ns = int(fastest.ns(min(batch_rows, each.rows)))
@@ -255,11 +270,11 @@ class ObjectivePolicy(Policy[T]):
     def settle(self, pool: Pool, now_ns: int, refused: list[Refuse[T]]) -> int:
         """Refuse at once what no worker can answer in time any more."""
         queue = self.queue
-        foresee = self.terms.has_objective
+        foresee = self._has_objective
         free_ns = max(now_ns, pool.busy_until_ns[0]) if foresee and pool.busy_until_ns else now_ns
         latest_ns = 0
         for lane in list(queue.lanes.values()):
-            laws = self._predictor.lane(lane.items[0].lane)
+            laws = self._laws_of(lane, lane.items[0])
             while lane.items:
                 first = lane.items[0]
                 run_ns = laws.fastest.ns(first.rows) if foresee else 0.0
@@ -282,6 +297,15 @@ class ObjectivePolicy(Policy[T]):
             self._plan.judge(use, rising, now_ns)
             self._shares.forget_idle(now_ns)
         self._ticked_ns = now_ns
+
+    def _laws_of(self, lane: Lane[T], request: T) -> LanePredictions:
+        """The predictions for a request of a lane. Those that run alone are of many kinds in one lane."""
+        if lane.memo is not None:
+            return cast(LanePredictions, lane.memo)
+        laws = self._predictor.lane(request.lane)
+        if lane.key is not ALONE:
+            lane.memo = laws
+        return laws
 
     def _row_ns(self, laws: LanePredictions) -> float:
         rate = laws.fastest.rows_per_s

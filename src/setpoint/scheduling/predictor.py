@@ -203,8 +203,15 @@ class LanePredictions:
 class Predictor:
     """The predictions of one model, by lane."""
 
-    def __init__(self, terms: ObjectiveTerms, lane_limit_rows: Callable[[Hashable], int] | None = None) -> None:
+    def __init__(
+        self,
+        terms: ObjectiveTerms,
+        lane_limit_rows: Callable[[Hashable], int] | None = None,
+        on_forget: Callable[[Hashable], None] = lambda key: None,
+    ) -> None:
+        """Know no lanes; ``on_forget`` is told of each whose predictions are no longer kept up to date."""
         self._terms = terms
+        self._on_forget = on_forget
         self._lane_limit_rows = lane_limit_rows
         self._outside = RollingQuantile(terms.quantile, _WINDOW, 0.0, _PRIOR_WEIGHT)
         self._lanes: OrderedDict[Hashable, LanePredictions] = OrderedDict()
@@ -224,7 +231,7 @@ class Predictor:
             lane.aim(self._workers, self._within_ns, self._terms.flat_tolerance)
             self._lanes[key] = lane
             if len(self._lanes) > _LANES_REMEMBERED:
-                self._lanes.popitem(last=False)
+                self._on_forget(self._lanes.popitem(last=False)[0])
         return lane
 
     def observe(self, key: Hashable, variant: int, rows: int, run_ns: int, elapsed_ns: int, now_ns: int) -> None:

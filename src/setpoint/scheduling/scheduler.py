@@ -222,11 +222,9 @@ class Scheduler(Generic[T]):
             self._policy.put_back(request, self.pool, now_ns)
 
     def _count_done(self, requests: list[T]) -> None:
-        for request in requests:
-            if request.gone:
-                self.cancelled_requests += 1
-            else:
-                self.answered_requests += 1
+        gone = sum([request.gone for request in requests])
+        self.cancelled_requests += gone
+        self.answered_requests += len(requests) - gone
 
     def _count_refused(self, refusal: Refuse[T]) -> Refuse[T]:
         self.refused_requests[refusal.reason] += 1

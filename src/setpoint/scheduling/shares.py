@@ -33,7 +33,7 @@ class _Account:
 class FairShares:
     """Counters of tenants. With a single tenant it does nothing, and costs nothing."""
 
-    __slots__ = ("_accounts", "_allowance_ns", "_node_ns", "_only", "_weights", "_weights_sum", "several")
+    __slots__ = ("_accounts", "_allowance_ns", "_node_ns", "_weights", "_weights_sum", "only", "several")
 
     def __init__(self, weights: Mapping[str, float], allowance_ns: int) -> None:
         """Know nobody.
@@ -46,20 +46,20 @@ class FairShares:
         self._accounts: dict[str, _Account] = {}
         self._weights_sum = 0.0
         self._node_ns = 0.0
-        self._only: str | None = None
+        self.only: str | None = None
         self.several = False
 
     def is_several(self, tenant: str, waiting: Iterable[Schedulable], now_ns: int) -> bool:
         """Whether there is more than one tenant, this one included; ``waiting`` is counted when the second appears."""
-        if tenant == self._only or self.several:
+        if tenant == self.only or self.several:
             return self.several
-        if self._only is None:
-            self._only = tenant
+        if self.only is None:
+            self.only = tenant
             return False
         self.several = True
         for request in waiting:
             self._account(request.tenant).waiting_rows += request.rows
-        self._account(self._only)
+        self._account(self.only)
         self._account(tenant)
         for account in self._accounts.values():
             account.last_ns = now_ns
@@ -112,7 +112,7 @@ class FairShares:
         for tenant in idle:
             self._weights_sum -= self._accounts.pop(tenant).weight
         if self.several and len(self._accounts) < 2:
-            self._only = next(iter(self._accounts), None)
+            self.only = next(iter(self._accounts), None)
             self._accounts.clear()
             self._weights_sum = 0.0
             self.several = False

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections import OrderedDict, deque
 from collections.abc import Hashable
-from statistics import median
 
 _TRIALS = 3
 """Batches to time at one size before believing it."""
@@ -85,6 +84,7 @@ class _LaneSizes:
     def __init__(self, ladder: list[int]) -> None:
         self._ladder = ladder
         self._costs: list[deque[float]] = [deque(maxlen=_WINDOW) for _ in ladder]
+        self._medians: list[float | None] = [None] * len(ladder)
         self._chosen = self._trial = _first_step(ladder)
         self._full_batches = 0
         self._settled_cost = 0.0
@@ -96,33 +96,29 @@ class _LaneSizes:
     def observe(self, rows: int, run_ns: int) -> None:
         if rows < 0.75 * self.current or rows > self.current:
             return
-        self._costs[self._trial].append((run_ns + _HANDOFF_NS) / rows)
+        costs = self._costs[self._trial]
+        costs.append((run_ns + _HANDOFF_NS) / rows)
         self._full_batches += 1
-        cost = self._cost(self._trial)
-        if cost is None:
+        if len(costs) < _TRIALS:
             return
+        cost = self._medians[self._trial] = sorted(costs)[len(costs) // 2]
         if self._trial == self._chosen and self._settled_cost and self._is_due(cost):
             self._forget_neighbours()
         self._choose()
         self._trial = self._next_trial()
 
-    def _cost(self, step: int) -> float | None:
-        costs = self._costs[step]
-        return median(costs) if len(costs) >= _TRIALS else None
-
     def _choose(self) -> None:
-        known = [(step, cost) for step in range(len(self._ladder)) if (cost := self._cost(step)) is not None]
-        cheapest = min(cost for _, cost in known)
-        self._chosen = next(step for step, cost in known if cost <= cheapest * _TOLERANCE)
+        enough = min([cost for cost in self._medians if cost is not None]) * _TOLERANCE
+        self._chosen = next(step for step, cost in enumerate(self._medians) if cost is not None and cost <= enough)
 
     def _next_trial(self) -> int:
         """A neighbour of the chosen size that nothing is known of, the smaller one first; then the chosen size."""
         for neighbour in (self._chosen - 1, self._chosen + 1):
-            if 0 <= neighbour < len(self._ladder) and self._cost(neighbour) is None:
+            if 0 <= neighbour < len(self._ladder) and self._medians[neighbour] is None:
                 self._settled_cost = 0.0
                 return neighbour
         if not self._settled_cost:
-            self._settled_cost = self._cost(self._chosen) or 0.0
+            self._settled_cost = self._medians[self._chosen] or 0.0
         return self._chosen
 
     def _is_due(self, cost: float) -> bool:
@@ -135,3 +131,6 @@ class _LaneSizes:
         for costs in self._costs:
             costs.clear()
         self._costs[self._chosen].extend(newest)
+        chosen = self._medians[self._chosen]
+        self._medians = [None] * len(self._ladder)
+        self._medians[self._chosen] = chosen
