@@ -11,7 +11,8 @@ import click
 
 from setpoint.cli.table import render
 from setpoint.cli.units import format_seconds
-from setpoint.plan import LoadPlan, LoadResult, Maximum, Percentiles, Second, State, Watch
+from setpoint.observe import Percentiles
+from setpoint.plan import LoadPlan, LoadResult, Maximum, Second, State, Watch
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
