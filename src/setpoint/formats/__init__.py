@@ -53,6 +53,13 @@ def made_up_rows(artifact: Path, rows: int, length: int | None = None) -> dict[s
     return make(artifact, rows, length)
 
 
+def set_weights_apart(artifact: Path) -> Path | None:
+    """Move large weights of an ``.onnx`` file into a file beside it; see ``onnx_weights.split_file``."""
+    from setpoint.formats.onnx_weights import split_file
+
+    return split_file(artifact)
+
+
 def formats() -> Iterator[Format]:
     """Every format there is, built-in ones first. Cheap: heavy libraries load only when a format packs.
 
@@ -118,5 +125,6 @@ __all__ = [
     "pack_isolated",
     "read_rows",
     "recognise",
+    "set_weights_apart",
     "write_function",
 ]

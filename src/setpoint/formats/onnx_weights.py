@@ -21,6 +21,22 @@ _TENSOR_BYTES = 1 << 16
 _ALIGNMENT_BYTES = 4096  # ONNX: offsets should be multiples of the page size, so that weights can be mapped
 
 
+def split_file(artifact: Path) -> Path | None:
+    """Do it to a file with all its weights inside: they move into ``NAME.weights`` beside it.
+
+    Returns:
+        the new file; None where that is not worth while: then nothing was changed.
+    """
+    import onnx
+
+    model = onnx.load_model(artifact)
+    place = artifact.with_suffix(".weights")
+    if not set_weights_apart(model, place):
+        return None
+    artifact.write_bytes(model.SerializeToString(deterministic=True))
+    return place
+
+
 def set_weights_apart(model: onnx.ModelProto, place: Path) -> bool:
     """Move the large initializers' bytes out of ``model`` into the file ``place``.
 

@@ -1,4 +1,4 @@
-"""Rows for a model of known signature, for those who measure or judge it: the user's, or made up until it takes them."""
+"""Rows for a model of known signature, for those who measure it: the user's, or made up until it takes them."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def read_rows(path: Path, signature: Signature) -> tuple[dict[str, NDArray[Any]]
     names = [spec.name for spec in signature.inputs]
     if len(names) == len(found) == 1:
         found = {names[0]: next(iter(found.values()))}
-    if missing := [name for name in names if name not in found]:
+    if any(name not in found for name in names):
         raise InvalidConfiguration(
             f"{path} holds {', '.join(sorted(found)) or 'nothing'}; expected an array for each of {', '.join(names)}"
         )

@@ -8,7 +8,8 @@ import sys
 import msgspec
 
 from setpoint.core import SetpointError
-from setpoint.optimize.makers import maker
+from setpoint.formats import set_weights_apart
+from setpoint.optimize.makers import Made, maker
 from setpoint.optimize.making import Order, Product, Refused, decode_path, encode_path
 
 
@@ -25,13 +26,24 @@ def main() -> None:
 
 def _make(order: Order) -> Product | Refused:
     try:
-        return Product(tuple(maker(order.maker).make(order.job)))
+        made = maker(order.maker).make(order.job)
+        return Product(tuple(_finish(one, order) for one in made))
     except SetpointError as error:
         return Refused(error.message)
     except Exception as error:
         # Tools of many makers, on a graph that none of them may know: what they raise is the reason to be reported.
         summary = str(error).strip().partition("\n")[0]
         return Refused(f"{type(error).__name__}: {summary}"[:300])
+
+
+def _finish(made: Made, order: Order) -> Made:
+    """A file of the variant's own name, its weights beside it: so all workers of a node map the same bytes."""
+    if made.artifact == order.job.model:
+        return made
+    artifact = made.artifact.rename(made.artifact.with_name(f"{made.name}{made.artifact.suffix}"))
+    if artifact.suffix == ".onnx":
+        set_weights_apart(artifact)
+    return msgspec.structs.replace(made, artifact=artifact)
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -170,9 +171,9 @@ class Optimizer:
         return staging
 
     def _make(self, calibration: Examples) -> tuple[list[Entry], list[Skipped]]:
-        model = self._folder / self._original.artifact
+        model = self._plain_copy()
         original = msgspec.structs.replace(self._original, accuracy=1.0)
-        entries = [Entry(original, "the original", model.stat().st_size)]
+        entries = [Entry(original, "the original", _size_bytes(model))]
         skipped = []
         rows = self._workdir / "calibration.npz"
         columns: dict[str, Any] = {
@@ -201,20 +202,28 @@ class Optimizer:
             if isinstance(outcome, Refused):
                 skipped.append(Skipped(name, outcome.reason))
                 continue
-            entries += [self._adopt(made) for made in outcome.made]
+            entries += [self._adopt(made, model) for made in outcome.made]
         return entries, skipped
 
-    def _adopt(self, made: Made) -> Entry:
-        """Place what was made among the bundle's files."""
-        if made.artifact == self._folder / self._original.artifact:
-            path = self._original.artifact
-        else:
-            path = f"{VARIANT_FOLDER}/{made.name}{made.artifact.suffix}"
-            place = self._workdir / "staging" / path
-            place.parent.mkdir(parents=True, exist_ok=True)
-            place.symlink_to(made.artifact)
+    def _plain_copy(self) -> Path:
+        """The original for makers: plain files, since the registry's are hard links, which onnx takes for an attack."""
+        place = self._workdir / "original"
+        for file in self._bundle.files:
+            (place / file.path).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(self._folder / file.path, place / file.path)
+        return place / self._original.artifact
+
+    def _adopt(self, made: Made, model: Path) -> Entry:
+        """Place what was made among the bundle's files: the artifact, and its weights where they lie beside it."""
+        path = self._original.artifact
+        if made.artifact != model:
+            folder = self._workdir / "staging" / VARIANT_FOLDER
+            folder.mkdir(exist_ok=True)
+            path = f"{VARIANT_FOLDER}/{made.artifact.name}"
+            for file in _files_of(made.artifact):
+                (folder / file.name).symlink_to(file)
         variant = Variant(made.name, made.engine, path, made.entry, made.precision, accuracy=0.0)
-        return Entry(variant, made.note, made.artifact.stat().st_size)
+        return Entry(variant, made.note, _size_bytes(made.artifact))
 
     async def _judge(
         self, manifest: ModelManifest, staging: Path, entries: list[Entry], examples: Examples
@@ -309,9 +318,15 @@ class Optimizer:
         manifest = msgspec.structs.replace(
             old, variants=tuple(entry.variant for entry in kept), profiles=tuple(_profiles(kept))
         )
-        ours = {variant.artifact for variant in old.variants[1:]} | {EVIDENCE, "setpoint.json"}
-        files = {file.path: self._folder / file.path for file in self._bundle.files if file.path not in ours}
-        files |= {entry.variant.artifact: (staging / entry.variant.artifact).resolve() for entry in kept}
+        ours = {EVIDENCE, "setpoint.json"}
+        files = {
+            file.path: self._folder / file.path
+            for file in self._bundle.files
+            if file.path not in ours and not file.path.startswith(f"{VARIANT_FOLDER}/")
+        }
+        for entry in kept:
+            for file in _files_of(staging / entry.variant.artifact):
+                files[str(file.relative_to(staging))] = file.resolve()
         evidence = self._workdir / EVIDENCE
         evidence.write_bytes(msgspec.json.format(msgspec.json.encode(study), indent=1))
         return PackedModel(manifest, files | {EVIDENCE: evidence}, self._bundle.name)
@@ -321,6 +336,16 @@ class Optimizer:
 
     def _warn(self, text: str) -> None:
         self._warnings.append(text)
+
+
+def _files_of(artifact: Path) -> list[Path]:
+    """An artifact, and the file with its weights if there is one beside it."""
+    weights = artifact.with_suffix(".weights")
+    return [artifact, weights] if weights.exists() else [artifact]
+
+
+def _size_bytes(artifact: Path) -> int:
+    return sum(file.stat().st_size for file in _files_of(artifact))
 
 
 def _profiles(entries: Sequence[Entry]) -> Iterator[Profile]:

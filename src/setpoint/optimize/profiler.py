@@ -147,7 +147,8 @@ class Profiler:
 
     def _reckoned_bytes(self, candidate: Candidate) -> int:
         artifact = self._folder / self._variants[candidate.variant].artifact
-        return candidate.workers * (_WEIGHTS_FACTOR * artifact.stat().st_size + _PROCESS_BYTES)
+        size_bytes = sum(file.stat().st_size for file in (artifact, artifact.with_suffix(".weights")) if file.exists())
+        return candidate.workers * (_WEIGHTS_FACTOR * size_bytes + _PROCESS_BYTES)
 
     async def _measure_group(self, group: list[Candidate], budget_s: float) -> list[Measured]:
         start_ns = self._clock.now_ns()

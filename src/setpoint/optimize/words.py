@@ -28,9 +28,10 @@ def _chosen(study: Study, objective: Objective | None) -> str:
     entry = _entry(study, point.variant)
     if entry.verdict is not None:
         loss = entry.verdict.loss
+        lost = f"loses {percent(loss.value)}" if loss.value > 0 else "loses nothing"
         text += (
-            f". It loses {percent(loss.value)} of {entry.verdict.metric} on {loss.rows} rows,"
-            f" at most {percent(max(loss.high, 0.0))} with 97.5 % confidence"
+            f". It {lost} of {entry.verdict.metric} on {loss.rows} rows, at most {percent(max(loss.high, 0.0))}"
+            " with 97.5 % confidence"
             if study.promised
             else f". Its accuracy is not known: it was compared on {study.examples} only"
         )

@@ -52,8 +52,9 @@ class StaticInt8Maker:
         found = require_weights(model)
         source = prepared(job, model)
         expected = answers(job, job.model)
-        # In a transformer the sums and norms between products lose more than they save.
-        operators = _PRODUCTS_ONLY if found.products > found.convolutions else None
+        # In a transformer the sums and norms between products lose more than they save; between convolutions a graph
+        # must stay quantised throughout, or it converts to and fro.
+        operators = None if found.convolutions else _PRODUCTS_ONLY
         tries = {method: self._quantise(job, source, method, operators, ()) for method in _METHODS}
         errors = {method: relative_error(expected, answers(job, path)) for method, path in tries.items()}
         method = min(errors, key=errors.__getitem__)
