@@ -29,8 +29,9 @@ types: $(VENV)/.ready-dev  ## mypy, strict
 bench: $(VENV)/.ready-dev $(VENV)/.ready-minilm  ## beside the peers, each in its own environment: many minutes
 	$(BIN)/python benchmarks/peers/run.py $(ARGS)
 
-docs: $(VENV)/.ready-dev  ## write docs/cli.md from --help
+docs: $(VENV)/.ready-dev  ## write docs/cli.md from --help, and the tables of docs/configuration.md
 	$(BIN)/python scripts/cli_reference.py docs/cli.md
+	$(BIN)/python scripts/configuration_reference.py docs/configuration.md
 
 lock:  ## write requirements/*.txt from pyproject.toml; ARGS=--upgrade moves to the newest versions
 	scripts/lock.sh $(ARGS)

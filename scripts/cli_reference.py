@@ -35,6 +35,9 @@ def _sections() -> Iterator[str]:
             raise RuntimeError(f"{verb} is listed and cannot be called")
         inner = click.Context(command, info_name=verb, parent=context, **settings)
         yield _section(f"setpoint {verb}", command.get_help(inner))
+        for name, part in getattr(command, "commands", {}).items():
+            within = click.Context(part, info_name=name, parent=inner, **settings)
+            yield _section(f"setpoint {verb} {name}", part.get_help(within))
 
 
 def _section(title: str, text: str) -> str:

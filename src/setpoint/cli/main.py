@@ -19,6 +19,7 @@ from setpoint import __version__
 VERBS = {
     "pack": "Make a model file into a bundle in the registry.",
     "serve": "Serve models over HTTP.",
+    "config": "Show what is set and why, and describe what can be set.",
     "load": "Send a server traffic and say what it holds.",
     "simulate": "Say whether an objective would be held, in simulated time.",
     "optimize": "Make and measure variants of a model, and choose.",

@@ -6,162 +6,107 @@ This process becomes the node. Packing happens in a process of its own, so no co
 from __future__ import annotations
 
 import logging
+import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import click
 import msgspec
 
+from setpoint.cli.config_options import config_option, flags_given, setting
+from setpoint.cli.config_settings import Settings, blamed, resolve
 from setpoint.cli.describe import signature_text
 from setpoint.cli.example import calls, curl
 from setpoint.cli.progress import working
 from setpoint.cli.references import complete_reference_or_path
 from setpoint.cli.sources import packing_options
-from setpoint.cli.units import ByteSize, Duration, format_bytes, format_seconds
-from setpoint.core import InvalidConfiguration, Limits, Objective
-from setpoint.formats import PackOptions
-from setpoint.machine import read_machine
+from setpoint.core import InvalidConfiguration
 from setpoint.node import ModelConfig, NodeConfig, run_node
 from setpoint.registry import Registry, open_model
 
-_DEFAULTS = Limits()
 
+def serving_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The arguments and options of ``serve`` that say what it is to do; ``config show`` takes the same.
 
-class ObjectiveText(click.ParamType[Objective]):
-    """An objective such as ``p99<=20ms``."""
-
-    name = "objective"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Objective:
-        """Read it, or fail as misuse."""
-        try:
-            return value if isinstance(value, Objective) else Objective.parse(value)
-        except InvalidConfiguration as error:
-            self.fail(error.message, param, ctx)
+    An option that is a setting says only its words; name, type and default are the record's (``config_keys``).
+    """
+    for option in reversed(
+        (
+            click.argument("models", nargs=-1, metavar="[PATH_OR_NAME]…", shell_complete=complete_reference_or_path),
+            config_option,
+            packing_options,
+            setting("--host", help="Address to listen on; 0.0.0.0 for every network."),
+            setting("--port", help="0 takes a free one."),
+            setting("--grpc-port", help="Also serve gRPC there; 0 takes a free one."),
+            setting("--workers", help="Processes per model."),
+            setting("--threads", help="Engine threads per worker.  [default: the cores, shared evenly]"),
+            setting("--objective", help='What to hold, such as "p99<=20ms, drop<=1%".'),
+            setting("--max-body", "limits.body_limit_bytes", help="Largest request body."),
+            setting("--max-json", "limits.json_limit_bytes", help="Largest JSON body."),
+            setting(
+                "--queue-limit", "limits.queue_limit_rows", help="Rows that may wait for one model; more are refused."
+            ),
+            setting(
+                "--request-timeout",
+                "limits.request_timeout_s",
+                help="An older request is refused instead of computed.",
+            ),
+            setting("--run-timeout", "limits.run_timeout_s", help="A worker that holds one batch longer is replaced."),
+            setting(
+                "--drain-timeout",
+                "limits.drain_timeout_s",
+                help="How long shutting down waits for accepted requests.",
+            ),
+        )
+    ):
+        function = option(function)
+    return function
 
 
 @click.command("serve")
-@click.argument("models", nargs=-1, required=True, metavar="PATH_OR_NAME…", shell_complete=complete_reference_or_path)
-@packing_options
-@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on; 0.0.0.0 for every network.")
-@click.option("--port", type=click.IntRange(0, 65535), default=8000, show_default=True, help="0 takes a free one.")
-@click.option("--grpc-port", type=click.IntRange(0, 65535), help="Also serve gRPC there; 0 takes a free one.")
-@click.option("--workers", type=click.IntRange(1), default=1, show_default=True, help="Processes per model.")
-@click.option(
-    "--threads", type=click.IntRange(1), help="Engine threads per worker.  [default: the cores, shared evenly]"
-)
-@click.option("--objective", type=ObjectiveText(), help='What to hold, such as "p99<=20ms, drop<=1%".')
-@click.option(
-    "--max-body",
-    type=ByteSize(),
-    default=_DEFAULTS.body_limit_bytes,
-    help=f"Largest request body.  [default: {format_bytes(_DEFAULTS.body_limit_bytes).replace(' ', '')}]",
-)
-@click.option(
-    "--max-json",
-    type=ByteSize(),
-    default=_DEFAULTS.json_limit_bytes,
-    show_default=format_bytes(_DEFAULTS.json_limit_bytes).replace(" ", ""),
-    help="Largest JSON body.",
-)
-@click.option(
-    "--queue-limit",
-    type=click.IntRange(1),
-    default=_DEFAULTS.queue_limit_rows,
-    show_default=True,
-    help="Rows that may wait for one model; more are refused.",
-)
-@click.option(
-    "--request-timeout",
-    type=Duration(),
-    default=_DEFAULTS.request_timeout_s,
-    help=f"An older request is refused instead of computed.  [default: {format_seconds(_DEFAULTS.request_timeout_s)}]",
-)
-@click.option(
-    "--run-timeout",
-    type=Duration(),
-    default=_DEFAULTS.run_timeout_s,
-    help=f"A worker that holds one batch longer is replaced.  [default: {format_seconds(_DEFAULTS.run_timeout_s)}]",
-)
-@click.option(
-    "--drain-timeout",
-    type=Duration(),
-    default=_DEFAULTS.drain_timeout_s,
-    help=f"How long shutting down waits for accepted requests.  [default: {format_seconds(_DEFAULTS.drain_timeout_s)}]",
-)
+@serving_options
 @click.option("--json", "as_json", is_flag=True, help="Print one record on one line when ready.")
 @click.option("--until-stdin-closes", is_flag=True, help="Also end when standard input ends, as with its starter.")
+@click.pass_context
 def command(
+    context: click.Context,
+    /,
     models: tuple[str, ...],
-    name: str | None,
-    trust: bool,
-    sample: Path | None,
-    host: str,
-    port: int,
-    grpc_port: int | None,
-    workers: int,
-    threads: int | None,
-    objective: Objective | None,
-    max_body: int,
-    max_json: int,
-    queue_limit: int,
-    request_timeout: float,
-    run_timeout: float,
-    drain_timeout: float,
+    config: Path | None,
     as_json: bool,
     until_stdin_closes: bool,
+    **_: Any,
 ) -> int:
     """Serve models over HTTP.
 
     Each PATH_OR_NAME is a file, which is packed first (see setpoint pack --help), or a model in the registry: a name,
-    name:3, name:alias or name@sha256:digest. Ctrl-C finishes what was accepted and ends; a second one ends at once.
+    name:3, name:alias or name@sha256:digest. Without one, setpoint.toml says what is served. Flags go before the
+    environment (SETPOINT_NODE_PORT …), and that before the file; setpoint config show tells what holds. Ctrl-C finishes
+    what was accepted and ends; a second one ends at once.
 
     \b
       setpoint serve sentiment.onnx
       setpoint serve sentiment:champion ranker --workers 2 --port 9000
     """
-    if len(models) > 1 and (name is not None or sample is not None):
-        raise click.UsageError(
-            "--name and --sample go with one model; pack the others first: setpoint pack PATH --name …"
-        )
+    settings = resolve(flags_given(context), models, os.environ, config)
     registry = Registry.default()
-    options = PackOptions(trust=trust, sample=sample)
-    configs = [
-        _open(text, name, options, registry, workers, threads or _threads_each(workers * len(models)), objective)
-        for text in models
-    ]
-    limits = Limits(
-        body_limit_bytes=max_body,
-        json_limit_bytes=max_json,
-        queue_limit_rows=queue_limit,
-        request_timeout_s=request_timeout,
-        run_timeout_s=run_timeout,
-        drain_timeout_s=drain_timeout,
-    )
-    lifeline = 0 if until_stdin_closes else -1
-    config = NodeConfig(host, port, tuple(configs), limits, lifeline, grpc_port)
-    announcement = _Announcement(config.models, as_json)
+    opened = tuple(_open(settings, index, registry) for index in range(len(settings.models)))
+    node = NodeConfig(models=opened, lifeline=0 if until_stdin_closes else -1, **settings.node_fields())
+    announcement = _Announcement(node.models, as_json)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")  # to stderr
-    return run_node(config, announcement.listening, announcement.ready)
+    return run_node(node, announcement.listening, announcement.ready)
 
 
-def _threads_each(workers: int) -> int:
-    """The cores that we may use, shared evenly: more threads than cores only take them from one another."""
-    return max(1, read_machine().cores // workers)
-
-
-def _open(
-    text: str,
-    name: str | None,
-    options: PackOptions,
-    registry: Registry,
-    workers: int,
-    threads: int,
-    objective: Objective | None,
-) -> ModelConfig:
-    with working(f"opening {text}"):
-        bundle = open_model(text, name=name, options=options, registry=registry)
-        return ModelConfig(bundle, registry.folder(bundle), workers, threads, objective)
+def _open(settings: Settings, index: int, registry: Registry) -> ModelConfig:
+    values = settings.models[index]
+    source = values["source"].value
+    with working(f"opening {source}"):
+        bundle = open_model(source, name=values["name"].value, options=settings.pack_options(index), registry=registry)
+        try:
+            return ModelConfig(bundle=bundle, folder=registry.folder(bundle), **settings.model_fields(index))
+        except InvalidConfiguration as error:
+            raise blamed(error, values) from error
 
 
 class _Announcement:

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-_BYTES_BY_UNIT = {
+BYTES_BY_UNIT = {
     "": 1,
     "b": 1,
     "kb": 10**3,
@@ -17,7 +17,7 @@ _BYTES_BY_UNIT = {
     "mib": 1 << 20,
     "gib": 1 << 30,
 }
-_SECONDS_BY_UNIT = {"us": 1e-6, "ms": 1e-3, "": 1.0, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0}
+SECONDS_BY_UNIT = {"us": 1e-6, "ms": 1e-3, "": 1.0, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0}
 _NUMBER_AND_UNIT = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([a-zA-Z]*)\s*")
 
 
@@ -30,7 +30,7 @@ class ByteSize(click.ParamType[int]):
         """Read it, or fail as misuse."""
         if isinstance(value, int):
             return value
-        size_bytes = parse_number(value, _BYTES_BY_UNIT)
+        size_bytes = parse_number(value, BYTES_BY_UNIT)
         if size_bytes is None or size_bytes < 1:
             self.fail(f"{value!r} is not a size above 0; expected such as 64MiB, 100MB or 65536", param, ctx)
         return round(size_bytes)
@@ -45,7 +45,7 @@ class Duration(click.ParamType[float]):
         """Read it, or fail as misuse."""
         if isinstance(value, int | float):
             return float(value)
-        seconds = parse_number(value, _SECONDS_BY_UNIT)
+        seconds = parse_number(value, SECONDS_BY_UNIT)
         if seconds is None or seconds <= 0:
             self.fail(f"{value!r} is not a time above 0; expected such as 500ms, 30s or 2m", param, ctx)
         return seconds
