@@ -26,6 +26,8 @@ class Limits(msgspec.Struct, frozen=True):
     """Open connections; one more is answered 503 and closed."""
     pipeline_limit: int = 64
     """Requests one connection may have in flight; more are left in the socket until some are answered."""
+    multiplex_limit: int = 128
+    """Requests one HTTP/2 connection may have in flight; the client is told, and one more ends the connection."""
     stream_limit: int = 256
     """Streamed answers (server-sent events) at once, waiting ones included; one more is answered 503."""
     grpc_call_limit: int = 4096

@@ -9,6 +9,7 @@ from typing import Any
 from hostile.responses import Response, read_responses
 from setpoint.core import Limits
 from setpoint.node.http import Exchange, HttpConnection, HttpServer
+from setpoint.node.http.http2_connection import Http2Connection
 from setpoint.testing import SimulatedClock
 
 HIGH_WATER_BYTES = 64 * 1024
@@ -19,7 +20,7 @@ class MemoryTransport(asyncio.Transport):
 
     def __init__(self, connection: HttpConnection, client_reads: bool = True) -> None:
         super().__init__()
-        self.connection: HttpConnection | None = connection
+        self.connection: HttpConnection | Http2Connection | None = connection
         self.client_reads = client_reads
         self.received = bytearray()  # what the client has read
         self.buffered = bytearray()  # what it has not
@@ -71,6 +72,9 @@ class MemoryTransport(asyncio.Transport):
     def resume_reading(self) -> None:
         assert not self.reading, "resumed twice"
         self.reading = True
+
+    def set_protocol(self, protocol: Any) -> None:
+        self.connection = protocol
 
     def settle(self) -> None:
         """What the event loop does at the end of its turn."""
@@ -130,7 +134,7 @@ class Client:
         if self._unread and self.transport.reading and not self.transport.closing:
             segment = bytes(self._unread)
             self._unread.clear()
-            self.connection.data_received(segment)
+            self.transport.connection.data_received(segment)
         self.transport.settle()
 
     def turn(self) -> bool:
@@ -150,14 +154,14 @@ class Client:
     def wait(self, seconds: float) -> Client:
         """Time passes, and the server looks at its connections."""
         self.clock.advance_ns(int(seconds * 1e9))
-        for connection in [self.connection] if not self.transport.lost else []:
-            connection.check_time(self.clock.now_ns())
+        if not self.transport.lost:
+            self.transport.connection.check_time(self.clock.now_ns())
         self.transport.settle()
         return self
 
     def leave(self) -> Client:
         """The client closes its side."""
-        if not self.connection.eof_received():
+        if not self.transport.connection.eof_received():
             self.transport.close()
         self.transport.settle()
         return self

@@ -1,4 +1,4 @@
-"""HTTP/1.1 on the event loop: parse, limit, time out, answer in order. Knows nothing of models."""
+"""HTTP/1.1 and HTTP/2 on the event loop: parse, limit, time out, answer in order. Knows nothing of models."""
 
 from setpoint.node.http.connection import HttpConnection
 from setpoint.node.http.exchange import Exchange, respond_error

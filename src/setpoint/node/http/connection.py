@@ -98,6 +98,17 @@ class HttpConnection(RequestReader):
         self._advance()
         self._let_write()
 
+    def _speak_http2(self, rest: bytes) -> None:
+        """The client began with the preface of HTTP/2: by agreement in TLS, or knowing that we speak it."""
+        from setpoint.node.http.http2_connection import Http2Connection  # few clients speak it, and it takes 60 ms
+
+        self._ending = True
+        successor = Http2Connection(self._server, self._transport)
+        self._server.continues(self, successor)
+        self._transport.set_protocol(successor)
+        del self._parser
+        successor.start(rest)
+
     # --- requests ------------------------------------------------------------------------------------------------
 
     def _accept(self, exchange: Exchange) -> None:

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 
 _SMALL_CHUNK_BYTES = 1024
 _SLASH = ord("/")
+_PREFACE_BYTES = len(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")
+_PREFACE_READ = ("Pause on PRI/Upgrade",)
+"""What the parser says when it has read one, of any version."""
 _HEADER_BYTES = len(b"a:\r\n")
 """Of the shortest header there is."""
 _OFFER_HEADERS = (b"connection", b"upgrade")
@@ -63,6 +66,8 @@ class RequestReader(asyncio.Protocol):
         self._repeats = 0
         # What of the body being read counts towards the budget for all of them.
         self._counted_bytes = 0
+        # No request was read yet. A preface behind one would be somebody else's, smuggled through a proxy.
+        self._fresh = True
         self._refusal: SetpointError | None = None
         # Nothing more will be read: the connection closes behind its last answer.
         self._ending = False
@@ -75,6 +80,10 @@ class RequestReader(asyncio.Protocol):
 
     def _refuse(self, error: SetpointError) -> None:
         """Nothing can be read any more; say why, behind what was accepted."""
+        raise NotImplementedError("the half that answers")
+
+    def _speak_http2(self, rest: bytes) -> None:
+        """The client began with the preface of HTTP/2, and this behind it."""
         raise NotImplementedError("the half that answers")
 
     def _invite_body(self) -> None:
@@ -100,6 +109,9 @@ class RequestReader(asyncio.Protocol):
             self._refuse(self._server.bug(error.__context__ or error))
             return
         except httptools.HttpParserError as error:
+            if self._fresh and error.args == _PREFACE_READ and self._is_http2_preface():
+                self._speak_http2(data[_PREFACE_BYTES - self._head_bytes + len(data) :])
+                return
             self._refuse(RequestError(f"not a valid HTTP/1.1 request: {error}"))
             return
         if self._phase is _BODY and self._refusal is None:
@@ -108,6 +120,10 @@ class RequestReader(asyncio.Protocol):
             self._refuse(self._refusal)
         elif self._phase is not _IDLE and self._head_bytes > self._limits.header_limit_bytes:
             self._refuse(header_too_large(self._limits))
+
+    def _is_http2_preface(self) -> bool:
+        """The parser forgives another version and another target."""
+        return self._parser.get_http_version() == "2.0" and self._reading is not None and self._reading.path == b"*"
 
     def _decline_upgrade(self, rest: memoryview) -> None:
         """Go on in HTTP/1.1 where a client offers another protocol, as Java's does with its first request.
@@ -244,6 +260,7 @@ class RequestReader(asyncio.Protocol):
             exchange.body = cast(bytes, body[0]) if len(body) == 1 else b"".join(body)
             self._forget_body()
         self._head_bytes = 0
+        self._fresh = False
         self._phase = _IDLE
         self._accept(exchange)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Callable
+from typing import Protocol
 
 from setpoint.core import Clock, Draining, InternalError, InvalidConfiguration, Limits, RefusedError, SetpointError
 from setpoint.node.http.connection import HttpConnection
@@ -17,6 +18,26 @@ _BACKLOG = 1024
 _REFUSED_AT_ONCE = 256
 """Connections beyond the limit that may still read why; more are dropped without a word."""
 _FLUSH_S = 1.0
+
+
+class Connection(Protocol):
+    """What the server asks of each connection, whichever version of HTTP it speaks."""
+
+    def check_time(self, now_ns: int) -> None:
+        """Called about once a second: end what takes too long."""
+        ...
+
+    def drain(self) -> None:
+        """The node begins to shut down."""
+        ...
+
+    def close_if_idle(self) -> None:
+        """Close unless a request is in flight."""
+        ...
+
+    def abort(self) -> None:
+        """Drop the connection now."""
+        ...
 
 
 class HttpServer:
@@ -35,7 +56,7 @@ class HttpServer:
     ) -> None:
         self._handler = handler
         self._on_bug = on_bug
-        self._connections: set[HttpConnection] = set()
+        self._connections: set[Connection] = set()
         self._server: asyncio.Server | None = None
         self._sweeper: asyncio.Task[None] | None = None
         self._idle = asyncio.Event()
@@ -110,7 +131,12 @@ class HttpServer:
         elif len(self._connections) > limit:
             connection.refuse_and_close(RefusedError(f"the node's limit of {limit} connections is reached"))
 
-    def closed(self, connection: HttpConnection) -> None:
+    def continues(self, connection: Connection, successor: Connection) -> None:
+        """A connection goes on in another protocol."""
+        self._connections.discard(connection)
+        self._connections.add(successor)
+
+    def closed(self, connection: Connection) -> None:
         """A connection is gone."""
         self._connections.discard(connection)
 

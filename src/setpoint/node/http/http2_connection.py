@@ -1,0 +1,223 @@
+"""One client connection that speaks HTTP/2 (RFC 9113), on the library h2: many requests at once, under the same limits.
+
+This module is imported when the first client speaks HTTP/2: the library takes some 60 ms to load.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from h2.errors import ErrorCodes
+from h2.events import ConnectionTerminated, DataReceived, Event, RequestReceived, StreamEnded, StreamReset
+from h2.exceptions import H2Error
+
+from setpoint.core import SetpointError
+from setpoint.node.http.exchange import respond_error
+from setpoint.node.http.http2_guard import Abuse
+from setpoint.node.http.http2_sending import AnswerSender
+from setpoint.node.http.http2_stream import Stream
+from setpoint.node.http.refusals import body_too_large, too_many_bodies
+
+if TYPE_CHECKING:
+    from setpoint.node.http.server import HttpServer
+
+PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+_GOODBYE = b"\0\0\x08\x07\0\0\0\0\0"  # eight bytes of GOAWAY on the whole connection
+_NO_ERROR = b"\0\0\0\0"
+
+
+class Http2Connection(AnswerSender):
+    """Hands requests to the server's handler as they are here whole."""
+
+    def __init__(self, server: HttpServer, transport: asyncio.Transport) -> None:
+        super().__init__(server, transport)
+        self._idle_since_ns = server.now_ns()
+        self._closing_since_ns = 0
+        # The last stream that will be answered, once we said goodbye; -1 before.
+        self._last_stream_id = -1
+
+    def start(self, rest: bytes) -> None:
+        """Take over a connection whose client has sent the preface, and this behind it."""
+        self._h2.begin()
+        self._h2.receive_data(PREFACE)
+        self._write()
+        if rest:
+            self.data_received(rest)
+
+    # --- asyncio's side ------------------------------------------------------------------------------------------
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The client left, or we closed: whatever it still waited for is cancelled."""
+        self._closing_since_ns = self._closing_since_ns or self._server.now_ns()
+        self._server.closed(self)
+        for stream in list(self._streams.values()):
+            self._drop(stream)
+
+    def eof_received(self) -> bool:
+        """The client closed its side: it has left."""
+        return False
+
+    def pause_writing(self) -> None:
+        """The client reads too slowly."""
+        self._write_paused_since_ns = self._server.now_ns()
+
+    def resume_writing(self) -> None:
+        """The client caught up."""
+        self._write_paused_since_ns = 0
+        self._flush()
+        self._let_write()
+
+    def data_received(self, data: bytes) -> None:
+        """Bytes arrived."""
+        if self._closing_since_ns:
+            return
+        try:
+            self._guard.look(data, self._server.now_ns())
+            events = self._h2.receive_data(data)
+        except Abuse as abuse:
+            self._go_away(ErrorCodes.ENHANCE_YOUR_CALM, str(abuse))
+            return
+        except H2Error:
+            self._write()  # the library has said why
+            self._close()
+            return
+        # What is taken back in the very packet that asks for it is not begun.
+        taken_back = {event.stream_id for event in events if type(event) is StreamReset}
+        self._gathering = True
+        for event in events:
+            take = self._TAKES.get(type(event))
+            if take is None or (type(event) is not StreamReset and getattr(event, "stream_id", 0) in taken_back):
+                continue
+            take(self, event)
+        self._gathering = False
+        self._flush()
+        self._let_write()
+
+    # --- requests ------------------------------------------------------------------------------------------------
+
+    def _begin(self, event: RequestReceived) -> None:
+        stream_id = event.stream_id
+        if -1 < self._last_stream_id < stream_id:
+            self._h2.reset_stream(stream_id, ErrorCodes.REFUSED_STREAM)  # so it is safe to send it again elsewhere
+            return
+        stream = self._streams[stream_id] = Stream(self, stream_id, self._limits, self._server.now_ns())
+        refusal = stream.take_head(event.headers, self._limits)
+        if refusal is not None:
+            self._refuse(stream, refusal)
+        elif b"expect" in stream.headers and event.stream_ended is None:
+            self._h2.send_headers(stream_id, [(b":status", b"100")])
+
+    def _read_body(self, event: DataReceived) -> None:
+        stream_id, data = event.stream_id, event.data
+        self._h2.acknowledge_received_data(event.flow_controlled_length, stream_id)
+        stream = self._streams.get(stream_id)
+        if stream is None or stream.answered:
+            return  # what is still sent behind a refusal
+        stream.parts.append(data)
+        stream.body_bytes += len(data)
+        held = self._server.hold_body(len(data))
+        if stream.body_bytes > self._limits.body_limit_bytes:
+            self._refuse(stream, body_too_large(self._limits))
+        elif not held and event.stream_ended is None:
+            self._refuse(stream, too_many_bodies(self._limits))
+
+    def _complete(self, event: StreamEnded) -> None:
+        stream = self._streams.get(event.stream_id)
+        if stream is None or stream.answered:
+            return
+        self._let_go_of_body(stream)
+        stream.take_body()
+        self._count(stream)
+        self._server.handle(stream)
+
+    def _cancel(self, event: StreamReset) -> None:
+        stream = self._streams.get(event.stream_id)
+        if stream is not None:
+            self._drop(stream)
+
+    def _client_ends(self, event: ConnectionTerminated) -> None:
+        # The library sends nothing more once the other side has said goodbye, so there is nobody to answer.
+        self._close()
+
+    _TAKES: ClassVar[dict[type[Event], Callable[[Any, Any], None]]] = {
+        RequestReceived: _begin,
+        DataReceived: _read_body,
+        StreamEnded: _complete,
+        StreamReset: _cancel,
+        ConnectionTerminated: _client_ends,
+    }
+
+    def _refuse(self, stream: Stream, error: SetpointError) -> None:
+        """Answer although the request is not here whole; what is still sent of it is dropped."""
+        self._let_go_of_body(stream)
+        stream.parts = []
+        self._count(stream)
+        respond_error(stream, error)
+
+    def _count(self, stream: Stream) -> None:
+        stream.counted = True
+        self._server.began()
+
+    # --- the server's side ---------------------------------------------------------------------------------------
+
+    def check_time(self, now_ns: int) -> None:
+        """Called about once a second: end what takes too long."""
+        write_limit_ns = self._limits.write_timeout_s * 1e9
+        paused_since_ns = self._closing_since_ns or self._write_paused_since_ns
+        if paused_since_ns:
+            if now_ns - paused_since_ns > write_limit_ns:
+                self._transport.abort()
+            return
+        try:
+            self._guard.check_time(now_ns)
+        except Abuse as abuse:
+            self._go_away(ErrorCodes.ENHANCE_YOUR_CALM, str(abuse))
+            return
+        if not self._streams and now_ns - self._idle_since_ns > self._limits.idle_timeout_s * 1e9:
+            self._go_away(ErrorCodes.NO_ERROR)
+        for stream in list(self._streams.values()):
+            if not stream.whole and not stream.answered:
+                if (timeout := stream.pace.judge(now_ns, stream.body_bytes)) is not None:
+                    self._refuse(stream, timeout)
+            elif stream.waiting_since_ns and now_ns - stream.waiting_since_ns > write_limit_ns:
+                self._h2.reset_stream(stream.stream_id, ErrorCodes.CANCEL)
+                self._drop(stream)
+        self._flush()
+
+    def drain(self) -> None:
+        """The node begins to shut down: what was begun is answered, what comes now is to be sent elsewhere.
+
+        The library cannot say goodbye and go on, so the frame is made here.
+        """
+        self._last_stream_id = self._h2.highest_inbound_stream_id
+        self._write()
+        self._transport.write(_GOODBYE + self._last_stream_id.to_bytes(4, "big") + _NO_ERROR)
+        if not self._streams:
+            self._close()
+
+    def close_if_idle(self) -> None:
+        """Close unless a request is in flight."""
+        if not self._streams:
+            self._go_away(ErrorCodes.NO_ERROR)
+
+    def abort(self) -> None:
+        """Drop the connection now."""
+        self._transport.abort()
+
+    def _after_last(self) -> None:
+        self._idle_since_ns = self._server.now_ns()
+        if self._last_stream_id >= 0:
+            self._write()
+            self._close()
+
+    def _go_away(self, code: ErrorCodes, why: str = "") -> None:
+        if not self._closing_since_ns:
+            self._h2.close_connection(code, why.encode()[:200])
+            self._write()
+            self._close()
+
+    def _close(self) -> None:
+        self._closing_since_ns = self._closing_since_ns or self._server.now_ns()
+        self._transport.close()
