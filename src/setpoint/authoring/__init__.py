@@ -9,6 +9,9 @@ from setpoint.authoring.media import Audio, Image, require_pillow
 from setpoint.authoring.model import Context, Model, endpoint, model_from_function
 from setpoint.authoring.module import UserModule, brief, user_failure
 from setpoint.authoring.requirements import REQUIREMENTS_FILE, Requirement, requirements_of, write_requirements
+from setpoint.authoring.table import TableColumn, TableModel, TableShape, graph_inputs, named_answers
+from setpoint.authoring.table import ask as ask_pipeline
+from setpoint.authoring.table import graph_name as table_graph_name
 from setpoint.authoring.tensor import Tensor
 
 __all__ = [
@@ -26,10 +29,14 @@ __all__ = [
     "Model",
     "ModelFile",
     "Requirement",
+    "TableColumn",
+    "TableModel",
+    "TableShape",
     "Tensor",
     "TensorContract",
     "UserModule",
     "Uses",
+    "ask_pipeline",
     "brief",
     "contracts",
     "declared_files",
@@ -37,9 +44,12 @@ __all__ = [
     "describe",
     "endpoint",
     "file",
+    "graph_inputs",
     "model_from_function",
+    "named_answers",
     "require_pillow",
     "requirements_of",
+    "table_graph_name",
     "user_failure",
     "uses",
     "write_requirements",

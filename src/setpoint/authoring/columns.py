@@ -15,7 +15,7 @@ from __future__ import annotations
 import dataclasses
 import types
 from collections.abc import Callable
-from typing import Any, get_args, get_origin, get_type_hints, is_typeddict
+from typing import Any, Union, get_args, get_origin, get_type_hints, is_typeddict
 
 import msgspec
 import numpy as np
@@ -36,11 +36,13 @@ class Column(msgspec.Struct, frozen=True):
         spec: as V2 clients see it.
         element: ``str``, ``bytes``, ``int``, ``float``, ``bool``, ``Image``, ``Audio``; ``np.ndarray`` for arrays.
         list_axes: how many leading axes are Python lists; the axes after them belong to the array.
+        optional: the annotation allows None, which a tensor can say of floats alone: NaN.
     """
 
     spec: TensorSpec
     element: Any
     list_axes: int
+    optional: bool = False
 
     def to_argument(self, array: NDArray[Any]) -> Any:
         """Turn a V2 input into what the annotation promises. Arrays are copied: the caller's memory is lent.
@@ -59,6 +61,8 @@ class Column(msgspec.Struct, frozen=True):
                 raise InvalidRequest(f"input {self.spec.name!r}: {error}") from error
         else:
             values = array.tolist()
+        if self.optional and self.element is float:
+            values = _each(_none_for_nan, values)
         if self.list_axes:
             return values
         if not values:
@@ -125,6 +129,10 @@ def _text(data: bytes | str) -> str:
         raise ValueError(f"expected UTF-8 text, got {data[:16]!r}") from error
 
 
+def _none_for_nan(value: float) -> float | None:
+    return None if value != value else value
+
+
 def _each(convert: Callable[[Any], Any], nested: Any) -> Any:
     if isinstance(nested, list):
         return [_each(convert, item) for item in nested]
@@ -186,6 +194,11 @@ def _column(name: str, annotation: Any, *, most_lists: int, files: bool) -> Colu
     while get_origin(element) is list and list_axes < most_lists:
         list_axes, element = list_axes + 1, get_args(element)[0]
     lists = (FREE,) * list_axes
+    optional = False
+    if files and get_origin(element) in (Union, types.UnionType) and len(get_args(element)) == 2:
+        kinds = [kind for kind in get_args(element) if kind is not types.NoneType]
+        if len(kinds) == 1 and kinds[0] in _SCALARS:
+            optional, element = True, kinds[0]
     if (form := array_form(element)) is not None:
         if form.dtype is None or form.shape is None or list_axes > 1:
             return None
@@ -198,4 +211,4 @@ def _column(name: str, annotation: Any, *, most_lists: int, files: bool) -> Colu
         datatype = _SCALARS.get(element)
     except TypeError:  # an annotation that cannot be hashed, such as Literal[[]]
         return None
-    return Column(TensorSpec(name, datatype, lists or (1,)), element, list_axes) if datatype else None
+    return Column(TensorSpec(name, datatype, lists or (1,)), element, list_axes, optional) if datatype else None

@@ -29,8 +29,10 @@ from setpoint.formats.inputs import load_npz
 from setpoint.formats.onnx import drop_zip_maps, precision_of
 from setpoint.formats.probe import probe
 from setpoint.formats.sklearn_check import check_conversion
+from setpoint.formats.sklearn_columns import takes_named_columns
 from setpoint.formats.sklearn_repairs import prepare, repaired_converters
 from setpoint.formats.sklearn_rows import made_up_rows
+from setpoint.formats.sklearn_table import pack_table
 from setpoint.formats.tensor_model import ARTIFACT, source_digest, tensor_manifest
 
 if TYPE_CHECKING:
@@ -42,6 +44,7 @@ _OPSETS = {"": 18, "ai.onnx.ml": 3}  # read by every ONNX Runtime since 1.14; la
 _SAMPLE_ROWS_LIMIT = 2000
 _SCHEMA_BYTES_LIMIT = 64 << 20
 _PEEK_BYTES = 2
+_HARMLESS = frozenset({"numpy.dtype"})  # skops asks about it for every encoder that was fitted with words
 _SUFFIXES = frozenset({".joblib", ".pkl", ".pickle", ".skops", ".gz", ".z", ".bz2", ".xz", ".lzma"})
 _PICKLE_PROTOCOLS = range(2, 6)
 _OPENERS: dict[bytes, Callable[[Path], Any]] = {
@@ -73,6 +76,10 @@ class SklearnFormat:
         """
         estimator, warned = _load(source, options.trust)
         title = type(estimator).__name__
+        if takes_named_columns(estimator):
+            trusted = _unknown_types(source) if is_skops(source) else ()
+            suffix = ".skops" if is_skops(source) else ".pkl"
+            return pack_table(estimator, source, trusted, suffix, warned, workdir, _stem(source))
         columns = _column_count(estimator, source)
         model = _convert(estimator, columns, title)
         artifact = workdir / ARTIFACT
@@ -146,11 +153,17 @@ def _load(source: Path, trust: bool) -> tuple[Any, tuple[str, ...]]:
     return estimator, _versions(caught)
 
 
+def _unknown_types(source: Path) -> tuple[str, ...]:
+    import skops.io
+
+    return tuple(sorted(skops.io.get_untrusted_types(file=source)))
+
+
 def _load_skops(source: Path, trust: bool, skops_io: Any) -> Any:
-    unknown = sorted(skops_io.get_untrusted_types(file=source))
-    if unknown and not trust:
+    unknown = list(_unknown_types(source))
+    if (doubtful := [name for name in unknown if name not in _HARMLESS]) and not trust:
         raise UntrustedFile(
-            f"{source} makes objects of types that skops does not know to be harmless: {', '.join(unknown)}."
+            f"{source} makes objects of types that skops does not know to be harmless: {', '.join(doubtful)}."
             " Add --trust if you know where the file comes from"
         )
     try:
