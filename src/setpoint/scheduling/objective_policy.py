@@ -49,6 +49,7 @@ class ObjectivePolicy(Policy[T]):
         self._bound_ns = terms.bound_ns
         self._margin_ns = terms.margin_ns
         self._limit_rows = terms.queue_limit_rows
+        self._probe: T | None = None
         self._ticked_ns = -1
 
     # --- requests come and go ------------------------------------------------------------------------------------
@@ -73,7 +74,7 @@ class ObjectivePolicy(Policy[T]):
         lead_ns = shares.lead_ns(request, self._row_ns(laws), now_ns) if several else 0
         if self._has_objective:
             # Light load needs no judgement: it fits into an idle worker's batch, or is sure to be in time in any case.
-            easy = waiting_rows <= laws.fastest.batch_rows if pool.idle else waiting_rows <= laws.sure_rows
+            easy = waiting_rows <= laws.easy_rows if pool.idle else waiting_rows <= laws.sure_rows
             if not easy or request.deadline_ns != latest_ns:
                 refusal = self._judge(request, lead_ns, lane, laws, pool, now_ns)
                 if refusal is not None:
@@ -91,6 +92,10 @@ class ObjectivePolicy(Policy[T]):
         budget_ns = request.deadline_ns - self._margin_ns - now_ns
         alone_ns = laws.fastest.ns(request.rows)
         if alone_ns > budget_ns:
+            # Nothing is learned from what is refused: on an idle node one is let through now and then, and corrects us.
+            if pool.idle and not self.queue.requests and laws.may_probe(now_ns):
+                self._probe = request
+                return None
             return self._refuse(request, Reason.HOPELESS, laws, alone_ns / 1e6, pool, now_ns)
         wait_ns = self._wait_ns(request, lead_ns, lane, laws, pool, now_ns)
         if wait_ns > budget_ns:
@@ -174,6 +179,9 @@ class ObjectivePolicy(Policy[T]):
             tightest = self._tightest(lane, self._batch_rows(lane, laws.fastest))
             limiting = lane.items[tightest]
             budget_ns = limiting.deadline_ns - self._margin_ns - now_ns
+            if limiting is self._probe and tightest == 0 and budget_ns > 0:
+                self._probe = None
+                return self._start(worker, laws.fastest_index, lane, laws, 1, limiting.rows)
             hopeless = budget_ns < (laws.fastest.ns(limiting.rows) if self._has_objective else 0)
             picked = None if hopeless else self._pick(lane, laws, budget_ns, pool, now_ns)
             if picked is None:
@@ -293,7 +301,7 @@ class ObjectivePolicy(Policy[T]):
     def tick(self, pool: Pool, now_ns: int) -> None:
         """Look at demand and targets anew."""
         if 0 <= self._ticked_ns < now_ns:
-            use, rising = self._predictor.refresh(pool.workers, (now_ns - self._ticked_ns) / 1e9)
+            use, rising = self._predictor.refresh(pool.workers, (now_ns - self._ticked_ns) / 1e9, now_ns)
             self._plan.judge(use, rising, now_ns)
             self._shares.forget_idle(now_ns)
         self._ticked_ns = now_ns

@@ -30,8 +30,13 @@ _OBSERVE_EVERY_NS = 1_000_000
 """Of batches that follow each other faster only some are looked at: a hundred of them would be a blink."""
 _PRIOR_WEIGHT = 20
 """Batches that the profile's word counts for at the beginning."""
-_LEAST, _MOST = 0.4, 3.0
-"""A correction beyond this would mean that the profile is of another machine: it is not followed further."""
+_LEAST, _MOST = 0.02, 50.0
+"""Bounds of a correction. Wide, since a profile is of one shape: longer sequences may take ten times as long."""
+_FORGIVEN_AFTER_NS = 1_000_000_000
+"""A variant that has not run for so long is given back some trust with every look at the targets: what was seen of it
+may have been a neighbour's doing, and without trust it would never run again to show that this has passed."""
+_PROBE_EVERY_NS = 200_000_000
+"""How often a request that is predicted to be late may run all the same on an idle node, to see whether it would be."""
 _LANES_REMEMBERED = 64
 """Lanes with predictions of their own; the least recently used is forgotten."""
 _SIZES = (1, 2, 3, *(step << power for power in range(9) for step in (4, 5, 6, 7)))
@@ -58,6 +63,7 @@ class Prediction:
         "batch_rows",
         "crowded",
         "most_rows",
+        "observed_ns",
         "rows_per_s",
     )
 
@@ -74,6 +80,7 @@ class Prediction:
         self._factor = 1.0
         self._typical = 1.0
         self.crowded = False
+        self.observed_ns = 0
         self.most_rows = self._law.most_rows
         self.batch_rows = self.most_rows
         self.rows_per_s = inf
@@ -103,6 +110,17 @@ class Prediction:
             self._typical += _TYPICAL_WEIGHT * (min(max(ratio, _LEAST), _MOST) - self._typical)
             self._factor = min(max(self._correction.value, _LEAST), _MOST)
         self._law.observe(rows, run_ns)
+
+    def forgive(self) -> None:
+        """Nothing was seen of late: lean back towards what the profile says."""
+        self._correction.add(1.0)
+        self._factor = min(max(self._correction.value, _LEAST), _MOST)
+        self._typical += _TYPICAL_WEIGHT * (1.0 - self._typical)
+
+    @property
+    def is_doubtful(self) -> bool:
+        """Whether the prediction rests on what was seen of late, which may have passed, and not on a profile."""
+        return self._sizer is not None or self._factor > 1.0
 
     def learn(self, rows: int, run_ns: int) -> None:
         """For a variant without a profile: which size of batch is best."""
@@ -141,6 +159,7 @@ class LanePredictions:
     Attributes:
         variants: most accurate first.
         fastest: the one with the highest attainable rate; ``fastest_index`` is its place.
+        easy_rows: while no more than these wait and a worker is idle, a request with all its time is in time.
         sure_rows: while no more than these wait, a request with all its time is in time whatever the workers do now.
         demand_rows_per_s: rows asked for per second, refused ones too.
     """
@@ -150,8 +169,10 @@ class LanePredictions:
         "_short",
         "arrived_rows",
         "demand_rows_per_s",
+        "easy_rows",
         "fastest",
         "fastest_index",
+        "probed_ns",
         "sure_rows",
         "variants",
     )
@@ -160,7 +181,8 @@ class LanePredictions:
         self.variants = variants
         self.fastest_index = len(variants) - 1
         self.fastest = variants[-1]
-        self.sure_rows = 0
+        self.easy_rows = self.sure_rows = 0
+        self.probed_ns = 0
         self.arrived_rows = 0
         self._short = self._long = -1.0
         self.demand_rows_per_s = 0.0
@@ -180,8 +202,17 @@ class LanePredictions:
             prediction.crowded = crowded
         # Behind the largest batch of the slowest variant, and with its own batch to run.
         batch_ns = fastest.ns(fastest.batch_rows)
+        self.easy_rows = fastest.batch_rows if batch_ns <= bound_ns else 0
         spare_ns = bound_ns - max(each.ns(each.most_rows) for each in self.variants) - 2 * batch_ns
         self.sure_rows = fastest.batch_rows * int(max(0.0, spare_ns / batch_ns) if batch_ns > 0 else 0)
+
+    def may_probe(self, now_ns: int) -> bool:
+        """Whether it is time to see for oneself what is predicted to be too slow; to be asked only where one would."""
+        fastest = self.fastest
+        if not fastest.is_doubtful or now_ns - max(fastest.observed_ns, self.probed_ns) < _PROBE_EVERY_NS:
+            return False
+        self.probed_ns = now_ns
+        return True
 
     @property
     def rising(self) -> bool:
@@ -240,13 +271,14 @@ class Predictor:
         if len(self._lanes) > 1:
             self._lanes.move_to_end(key)
         prediction = lane.variants[variant]
+        prediction.observed_ns = now_ns
         if now_ns >= self._observe_again_ns:
             self._observe_again_ns = now_ns + _OBSERVE_EVERY_NS
             prediction.observe(rows, run_ns)
             self._outside.add(max(0, elapsed_ns - run_ns))
         prediction.learn(rows, run_ns)
 
-    def refresh(self, workers: int, elapsed_s: float) -> tuple[list[float], bool]:
+    def refresh(self, workers: int, elapsed_s: float, now_ns: int) -> tuple[list[float], bool]:
         """Look at demand and targets anew; called some times a second.
 
         Returns:
@@ -261,6 +293,9 @@ class Predictor:
             if lane.demand_rows_per_s < 1e-3:
                 continue  # nobody asks: what it aimed for last is good enough until somebody does
             rising |= lane.rising
+            for prediction in lane.variants:
+                if now_ns - prediction.observed_ns > _FORGIVEN_AFTER_NS:
+                    prediction.forgive()
             lane.aim(self._workers, self._within_ns, terms.flat_tolerance)
             for index, prediction in enumerate(lane.variants):
                 attainable = prediction.rows_per_s

@@ -66,11 +66,23 @@ def test_a_rolling_quantile_is_that_of_the_last_window(values: list[float], shar
 
 
 def test_a_slower_machine_is_believed_within_a_hundred_batches_and_only_within_bounds() -> None:
-    for slowdown, expected in ((1.5, 1.5), (9.0, 3.0), (0.1, 0.4)):
+    for slowdown, expected in ((1.5, 1.5), (9.0, 9.0), (0.1, 0.1), (90.0, 50.0)):
         here = predictor(profile((1, 10.0), (8, 80.0)))
         for batch in range(100):
             here.observe("a", 0, 4, round(40 * slowdown * MS), round(40 * slowdown * MS), batch * 50 * MS)
         assert here.lane("a").variants[0].ns(8) == pytest.approx(expected * 80 * MS)
+
+
+def test_a_variant_that_has_not_run_for_a_while_is_trusted_again() -> None:
+    here = predictor(profile((1, 10.0), (8, 80.0)))
+    for batch in range(100):
+        here.observe("a", 0, 4, 400 * MS, 400 * MS, batch * 50 * MS)
+    slow = here.lane("a").variants[0]
+    assert slow.ns(1) == pytest.approx(100 * MS)
+    here.lane("a").arrived_rows = 10_000
+    for look in range(100):
+        here.refresh(1, 0.1, (6_000 + look * 100) * MS)
+    assert slow.ns(1) == pytest.approx(10 * MS)
 
 
 def test_what_passes_around_the_run_is_added_for_every_batch_size_and_lane() -> None:
@@ -91,7 +103,7 @@ def test_lanes_are_corrected_apart() -> None:
 
 def test_the_aim_is_the_smallest_batch_near_the_best_rate_that_fits_the_bound_twice() -> None:
     here = predictor(profile((1, 10.0), (64, 515.0)))  # 1.98 + 8.02 b ms: beyond 3 rows hardly anything is gained
-    here.refresh(2, 1.0)
+    here.refresh(2, 1.0, 0)
     aim = here.lane("a").variants[0]
     assert aim.batch_rows in (3, 4)
     assert (1 + 1 / 2) * aim.ns(aim.batch_rows) <= 60 * MS
@@ -114,7 +126,7 @@ def test_demand_is_the_higher_of_the_last_second_and_the_last_ten() -> None:
     def second(rows: int) -> float:
         for _ in range(10):
             lane.arrived_rows += rows // 10
-            here.refresh(1, 0.1)
+            here.refresh(1, 0.1, 0)
         return lane.demand_rows_per_s
 
     for _ in range(20):

@@ -259,6 +259,30 @@ def test_a_request_that_cannot_make_its_own_deadline_is_refused_at_once_and_told
     assert refusal.limit == pytest.approx(1.5 + 3 * 4)
 
 
+def test_a_slow_first_batch_does_not_close_the_door_for_ever() -> None:
+    """What is predicted from one bad moment must be seen to have passed, though nothing is learned from refusals."""
+    scheduler = serving(unknown(True))
+    now_ns = 0
+    scheduler.arrived(Item(), now_ns)
+    assert started(scheduler, now_ns)
+    now_ns += 200 * MS
+    scheduler.batch_done(0, 200 * MS, now_ns)
+    served = 0
+    for _ in range(2_000):
+        now_ns += 5 * MS
+        if scheduler.arrived(Item(), now_ns) is None and started(scheduler, now_ns):
+            now_ns += 4 * MS
+            scheduler.batch_done(0, 4 * MS, now_ns)
+            served += 1
+    assert served > 1_000
+
+
+def test_a_deadline_shorter_than_what_a_profile_measured_is_not_tried_again_and_again() -> None:
+    scheduler = serving(objective())
+    for step in range(200):
+        assert scheduler.arrived(Item(deadline_ns=step * 50 * MS + 3 * MS), step * 50 * MS) is not None
+
+
 def test_a_clients_deadline_shortens_the_objective_and_never_stretches_it() -> None:
     scheduler = serving(objective(60))
     short, long = Item(deadline_ns=30 * MS), Item(deadline_ns=500 * MS)
