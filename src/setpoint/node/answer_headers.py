@@ -5,34 +5,45 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 
-class AnswerHeaders:
-    """Header lines of one model's answers, ready for ``Exchange.lines``.
+from setpoint.node.http import Exchange
 
-    Attributes:
-        model: the line that names the model by content, for answers that came from no run, such as refusals. Its value
-            is what ``setpoint serve`` and ``inspect`` take.
+Handler = Callable[[Exchange], None]
+
+_variants: dict[str, bytes] = {}
+
+
+def signed(handler: Handler, name: str, digest: str) -> Handler:
+    """The handler of a model's route; all of its answers, refusals too, name the model by its content.
+
+    The value, ``NAME@sha256:…``, is what ``setpoint serve`` and ``setpoint inspect`` take.
     """
+    line = b"setpoint-model: %b@%b\r\n" % (name.encode(), digest.encode())
 
-    __slots__ = ("_variants", "model")
+    def handle(exchange: Exchange) -> None:
+        exchange.lines += line
+        handler(exchange)
 
-    def __init__(self, name: str, digest: str) -> None:
-        """For the model ``name`` with the bundle digest ``sha256:…``."""
-        self.model = b"setpoint-model: %b@%b\r\n" % (name.encode(), digest.encode())
-        self._variants: dict[str, bytes] = {}
+    return handle
 
-    def of_run(self, variant: str, queue_ns: int, run_ns: int) -> bytes:
-        """Lines of an answer that was computed.
 
-        Args:
-            variant: which of the model's variants ran.
-            queue_ns: from the request's arrival to the beginning of its batch.
-            run_ns: what its batch took in the worker.
-        """
-        named = self._variants.get(variant) or self._variant(variant)
-        return b"server-timing: queue;dur=%.3f, run;dur=%.3f\r\n%b" % (queue_ns * 1e-6, run_ns * 1e-6, named)
+def run_lines(variant: str, queue_ns: int, run_ns: int) -> bytes:
+    """Header lines of an answer that was computed, ready for ``Exchange.lines``.
 
-    def _variant(self, variant: str) -> bytes:
-        named = variant.encode("ascii", "backslashreplace")
-        line = self._variants[variant] = b"setpoint-variant: %b\r\n%b" % (named, self.model)
-        return line
+    Args:
+        variant: which of the model's variants ran; empty where none did.
+        queue_ns: from the request's arrival to the beginning of its batch.
+        run_ns: what its batch took in the worker; 0 while it runs.
+    """
+    if not variant:
+        return b""
+    named = _variants.get(variant) or _variant_line(variant)
+    if not run_ns:
+        return b"server-timing: queue;dur=%.3f\r\n%b" % (queue_ns * 1e-6, named)
+    return b"server-timing: queue;dur=%.3f, run;dur=%.3f\r\n%b" % (queue_ns * 1e-6, run_ns * 1e-6, named)
+
+
+def _variant_line(variant: str) -> bytes:
+    line = _variants[variant] = b"setpoint-variant: %b\r\n" % variant.encode("ascii", "backslashreplace")
+    return line

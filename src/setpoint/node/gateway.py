@@ -7,6 +7,7 @@ from collections.abc import Callable
 import msgspec
 
 from setpoint import __version__
+from setpoint.node.answer_headers import signed
 from setpoint.node.door import Door
 from setpoint.node.http import Exchange
 from setpoint.node.native_routes import native_routes
@@ -41,8 +42,9 @@ class Gateway:
         routes = {**v2_routes(service, self._door), **native_routes(service, self._door)} | self._openai.publish(
             service
         )
+        bundle = service.config.bundle
         for (method, path), handler in routes.items():
-            self.router.add(method, path, handler)
+            self.router.add(method, path, signed(handler, bundle.name, bundle.digest))
         self._published[service.name] = (service, routes)
         self._openapi = b""
 

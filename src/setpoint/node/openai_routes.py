@@ -11,6 +11,7 @@ from functools import partial
 import msgspec
 
 from setpoint.core import EMBED, EmbeddingForm, Endpoint, SetpointError, embedding_form
+from setpoint.node.answer_headers import run_lines
 from setpoint.node.door import Door
 from setpoint.node.http import Exchange, respond_error
 from setpoint.node.requests import Canceller
@@ -136,6 +137,7 @@ class _EmbeddingRequest(CallRequest):
 
     def answer(self, json: bytes) -> None:
         """Write the vectors."""
+        self._exchange.lines += run_lines(self.variant, self.started_ns - self.arrived_ns, self.run_ns)
         self._exchange.respond(200, encode_embeddings(json, self._asked, self._form))
 
     def fail(self, error: SetpointError) -> None:

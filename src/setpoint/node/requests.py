@@ -6,6 +6,7 @@ from collections.abc import Hashable
 from typing import Protocol
 
 from setpoint.core import SetpointError
+from setpoint.node.answer_headers import run_lines
 from setpoint.node.http import Exchange, respond_error
 from setpoint.wire import BatchOutputs, InferRequest, sse
 from setpoint.worker import CallRequest, Request, StreamRequest, TensorRequest
@@ -53,8 +54,13 @@ class HttpTensorRequest(TensorRequest):
     def _abandon(self) -> None:
         self._canceller.cancel(self)
 
+    def tell_run(self) -> None:
+        """Say in the answer's head which variant ran, and where the time went."""
+        self._exchange.lines += run_lines(self.variant, self.started_ns - self.arrived_ns, self.run_ns)
+
     def answer(self, outputs: BatchOutputs, start: int, end: int) -> None:
         """Write the outputs."""
+        self.tell_run()
         self._exchange.respond(200, self._codec.encode(self._decoded, outputs, start, end))
 
     def fail(self, error: SetpointError) -> None:
@@ -78,6 +84,7 @@ class HttpCallRequest(CallRequest):
 
     def answer(self, json: bytes) -> None:
         """Write the answer."""
+        self._exchange.lines += run_lines(self.variant, self.started_ns - self.arrived_ns, self.run_ns)
         self._exchange.respond(200, json)
 
     def fail(self, error: SetpointError) -> None:
@@ -86,19 +93,26 @@ class HttpCallRequest(CallRequest):
 
 
 class HttpStreamRequest(StreamRequest):
-    """A body for a streaming endpoint, answered with server-sent events."""
+    """A body for a streaming endpoint, answered with server-sent events.
 
-    __slots__ = ("_exchange", "_source")
+    Raises:
+        RefusedError: the node answers as many streams as it may.
+    """
+
+    __slots__ = ("_exchange", "_reserved", "_source")
 
     def __init__(self, exchange: Exchange, endpoint: str, raw: bool, source: StreamSource) -> None:
         lane: Hashable = (endpoint, raw)
         super().__init__(endpoint, lane, exchange.body, raw=raw)
+        exchange.reserve_stream()
+        self._reserved = True
         self._exchange = exchange
         self._source = source
         exchange.on_disconnect = self._abandon
         exchange.on_writable = self._resume
 
     def _abandon(self) -> None:
+        self._release()
         self._source.cancel(self)
 
     def _resume(self) -> None:
@@ -112,15 +126,16 @@ class HttpStreamRequest(StreamRequest):
     def event(self, json: bytes) -> None:
         """Write one event; the first one begins the response."""
         if not self._exchange.answered:
-            self._exchange.begin_stream(sse.CONTENT_TYPE)
+            self._begin()
         self._exchange.send(sse.event(json))
 
     def end(self) -> None:
         """End the response; a stream without events is an empty one."""
         self._exchange.on_writable = None
         if not self._exchange.answered:
-            self._exchange.begin_stream(sse.CONTENT_TYPE)
+            self._begin()
         self._exchange.end_stream()
+        self._release()
 
     def fail(self, error: SetpointError) -> None:
         """An error status before the first event; afterwards an event that says so, then the end."""
@@ -130,3 +145,14 @@ class HttpStreamRequest(StreamRequest):
         else:
             self._exchange.send(sse.error_event(error))
             self._exchange.end_stream()
+        self._release()
+
+    def _begin(self) -> None:
+        self._exchange.lines += run_lines(self.variant, self.started_ns - self.arrived_ns, self.run_ns)
+        self._exchange.begin_stream(sse.CONTENT_TYPE)
+
+    def _release(self) -> None:
+        """It no longer counts towards the limit of streams; once, though a client may leave while it fails."""
+        if self._reserved:
+            self._reserved = False
+            self._exchange.release_stream()

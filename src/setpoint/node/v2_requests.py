@@ -31,6 +31,7 @@ class V2TensorRequest(HttpTensorRequest):
         if not self._decoded.binary and b"accept-encoding" not in exchange.headers:
             super().answer(outputs, start, end)
             return
+        self.tell_run()
         content_type, headers = _JSON, _NO_HEADERS
         if self._decoded.binary:
             pieces, json_bytes = self._v2.encode_binary(self._decoded, outputs, start, end)

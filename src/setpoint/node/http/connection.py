@@ -185,6 +185,14 @@ class HttpConnection(RequestReader):
         """The client is behind with reading, or earlier requests are not answered yet."""
         return self._write_paused_since_ns != 0 or not self._is_turn_of(exchange)
 
+    def reserve_stream(self) -> None:
+        """Count one more stream of the node, or raise ``RefusedError``."""
+        self._server.reserve_stream()
+
+    def release_stream(self) -> None:
+        """Count one fewer."""
+        self._server.release_stream()
+
     def _is_turn_of(self, exchange: Exchange) -> bool:
         return bool(self._exchanges) and self._exchanges[0] is exchange
 

@@ -34,6 +34,14 @@ class Answering(Protocol):
         """Whether what is sent now would wait in memory."""
         ...
 
+    def reserve_stream(self) -> None:
+        """Count one more stream, or raise ``RefusedError``."""
+        ...
+
+    def release_stream(self) -> None:
+        """Count one fewer."""
+        ...
+
 
 class Exchange:
     """A request that was read whole, and the means to answer it once.
@@ -130,6 +138,18 @@ class Exchange:
         self.streaming = True
         self._tell_trace()
         self._connection.begin(self, content_type, headers)
+
+    def reserve_stream(self) -> None:
+        """Take a place among the streams that the node may answer at once; for whoever means to stream, before work.
+
+        Raises:
+            RefusedError: there is none.
+        """
+        self._connection.reserve_stream()
+
+    def release_stream(self) -> None:
+        """Give the place back; for whoever took it, once."""
+        self._connection.release_stream()
 
     def send(self, chunk: bytes) -> None:
         """Send a piece of a stream."""

@@ -129,6 +129,14 @@ class AnswerSender(asyncio.Protocol):
         """The client is behind with reading this answer, or all of them."""
         return self._write_paused_since_ns != 0 or bool(cast(Stream, exchange).outgoing)
 
+    def reserve_stream(self) -> None:
+        """Count one more stream of the node, or raise ``RefusedError``."""
+        self._server.reserve_stream()
+
+    def release_stream(self) -> None:
+        """Count one fewer."""
+        self._server.release_stream()
+
     # --- inside --------------------------------------------------------------------------------------------------
 
     def _send(self, stream: Stream, frames: int) -> int:

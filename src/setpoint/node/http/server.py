@@ -11,6 +11,7 @@ from setpoint.core import Clock, Draining, InternalError, InvalidConfiguration, 
 from setpoint.node.http.connection import HttpConnection
 from setpoint.node.http.descriptors import make_room
 from setpoint.node.http.exchange import Exchange, respond_error
+from setpoint.node.http.refusals import too_many_streams
 
 Handler = Callable[[Exchange], None]
 _SWEEP_S = 0.5
@@ -66,6 +67,7 @@ class HttpServer:
         self.now_ns = clock.now_ns
         self.in_flight = 0
         self.held_body_bytes = 0
+        self.streams = 0
         self._keeping_promise = False
         self.draining = False
 
@@ -180,6 +182,16 @@ class HttpServer:
         """So many bytes more (or fewer) of bodies are being read; False when all of them are too many."""
         self.held_body_bytes += more_bytes
         return self.held_body_bytes <= self.limits.bodies_limit_bytes
+
+    def reserve_stream(self) -> None:
+        """Count one more streamed answer, or raise ``RefusedError`` if there are as many as may be."""
+        if self.streams >= self.limits.stream_limit:
+            raise too_many_streams(self.limits)
+        self.streams += 1
+
+    def release_stream(self) -> None:
+        """Count one fewer."""
+        self.streams -= 1
 
     def refuse_while_draining(self) -> None:
         """Raise ``Draining`` if the node is shutting down, unless what is being handled came before."""
