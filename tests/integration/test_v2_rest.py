@@ -135,6 +135,23 @@ def test_others_are_answered_while_large_bodies_are_unpacked(node: RunningNode) 
     assert answered_meanwhile >= 8
 
 
+@pytest.mark.parametrize("nested", [False, True])
+def test_a_tensor_of_ten_mebibytes_of_json_is_read(node: RunningNode, nested: bool) -> None:
+    rows = np.random.default_rng(2).random((4, 150_528), np.float32)
+    described = {"name": "x", "shape": list(rows.shape), "datatype": "FP32"}
+    described["data"] = rows.tolist() if nested else rows.reshape(-1).tolist()
+    body = json.dumps({"inputs": [described], "parameters": {"binary_data_output": True}}).encode()
+    assert len(body) > 10 << 20
+    assert np.array_equal(output(node.ask("POST", INFER, body)), rows * 2)
+
+
+def test_other_json_keeps_its_limit(node: RunningNode) -> None:
+    described = {"name": "x", "shape": [1, 2_000_000], "datatype": "FP32", "data": [None] * 2_000_000}
+    answer = node.ask("POST", INFER, {"inputs": [described]})
+    assert answer.status == 413
+    assert "--max-json" in answer.error
+
+
 def test_a_client_that_leaves_while_its_body_is_unpacked_is_forgotten(node: RunningNode) -> None:
     bomb = gzip.compress(bytes(BODY_LIMIT), 9)
     for _ in range(3):

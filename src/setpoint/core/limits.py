@@ -15,7 +15,8 @@ class Limits(msgspec.Struct, frozen=True):
     body_limit_bytes: int = 64 * MIB
     """Largest request body; Triton's default."""
     json_limit_bytes: int = 8 * MIB
-    """Largest JSON body: reading JSON holds up everybody else on the node, by 50 to 180 ms a MiB for unkind ones."""
+    """Largest JSON body, flat lists of numbers in V2 requests not counted: reading other JSON holds up everybody else on the
+    node, by 50 to 180 ms a MiB for unkind ones."""
     header_limit_bytes: int = 32 * 1024
     """Request line and headers together."""
     header_count_limit: int = 128

@@ -66,25 +66,22 @@ class Door:
         self.slices.run(exchange, deflate(body, coding), then)
 
     def check_json(self, exchange: Exchange) -> None:
-        """Refuse bodies that cannot be JSON, or are too long for it.
+        """Refuse bodies that cannot be JSON, or would take too long to read."""
+        if len(exchange.body) > self.limits.json_limit_bytes:
+            raise RequestTooLarge(
+                f"the JSON body has {len(exchange.body)} bytes, more than the limit of {self.limits.json_limit_bytes} "
+                "(--max-json); send fewer rows a request"
+            )
+        self.check_media(exchange)
 
-        Others are tried whatever they are called: ``curl -d`` calls JSON a form.
-        """
-        self.check_json_length(len(exchange.body))
+    def check_media(self, exchange: Exchange) -> None:
+        """Refuse bodies that cannot be JSON. Others are tried whatever they are called: curl calls JSON a form."""
         headers = exchange.headers
         content_type = headers.get(b"content-type", _JSON)
         if content_type != _JSON and content_type.split(b";", 1)[0].strip().lower() in _NOT_JSON:
             raise UnsupportedMedia(f"expected application/json, got {content_type.decode('latin-1')[:80]}")
         if b"inference-header-content-length" in headers:
             raise UnsupportedMedia("binary tensor data is for routes of the Open Inference Protocol, under /v2/")
-
-    def check_json_length(self, json_bytes: int) -> None:
-        """Refuse JSON that would take too long to read."""
-        if json_bytes > self.limits.json_limit_bytes:
-            raise RequestTooLarge(
-                f"the JSON body has {json_bytes} bytes, more than the limit of {self.limits.json_limit_bytes} "
-                "(--max-json); send fewer rows a request"
-            )
 
 
 def _unpacked(exchange: Exchange, handler: Handler, body: bytes) -> None:

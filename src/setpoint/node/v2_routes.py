@@ -14,7 +14,10 @@ from setpoint.node.router import Routes
 from setpoint.node.service import ModelService
 from setpoint.node.terms import read_terms, take_v2_terms
 from setpoint.node.v2_requests import V2TensorRequest
-from setpoint.wire import JSON_LENGTH, NativeTensorCodec, V2Codec, json_length, model_metadata
+from setpoint.wire import JSON_LENGTH, InferRequest, NativeTensorCodec, V2Codec, json_length, model_metadata
+
+_LARGE_JSON_BYTES = 64 * 1024
+"""From here on requests are read a slice at a time."""
 
 
 def v2_routes(service: ModelService, door: Door) -> Routes:
@@ -40,17 +43,28 @@ def v2_routes(service: ModelService, door: Door) -> Routes:
 def _infer(service: ModelService, door: Door, endpoint: Endpoint, codec: V2Codec, exchange: Exchange) -> None:
     """Decode a body of JSON, binary tensors or both, and hand it on."""
     door.refuse_while_draining()
-    body, headers = exchange.body, exchange.headers
-    if (header := headers.get(JSON_LENGTH)) is not None:
-        json_bytes = json_length(header, len(body))
-        door.check_json_length(json_bytes or 0)
-        decoded = codec.decode(body, json_bytes)
+    body = exchange.body
+    json_bytes = json_length(exchange.headers.get(JSON_LENGTH), len(body))
+    if json_bytes is None:
+        door.check_media(exchange)
+    then = partial(_submit, service, door, endpoint, codec, exchange)
+    if (len(body) if json_bytes is None else json_bytes) > _LARGE_JSON_BYTES:
+        door.slices.run(exchange, codec.read(body, json_bytes, door.limits.json_limit_bytes), then)
     else:
-        door.check_json(exchange)
-        decoded = codec.decode(body)
+        then(codec.decode(body, json_bytes))
+
+
+def _submit(
+    service: ModelService,
+    door: Door,
+    endpoint: Endpoint,
+    codec: V2Codec,
+    exchange: Exchange,
+    decoded: InferRequest,
+) -> None:
     exchange.body = b""  # it was read; arrays wait in the queue, and not their text beside them
     request = V2TensorRequest(exchange, endpoint.name, decoded, codec, service, door)
-    read_terms(headers, request)
+    read_terms(exchange.headers, request)
     if decoded.timeout_ns or decoded.priority:
         take_v2_terms(decoded, request)
     service.submit(request)

@@ -3,8 +3,10 @@
 from setpoint.wire import sse
 from setpoint.wire.batch import BatchOutputs
 from setpoint.wire.compression import CODINGS, answer_coding, deflate, inflate
+from setpoint.wire.catalogue import catalogue, catalogue_entry
 from setpoint.wire.docs_page import docs_page
 from setpoint.wire.errors import body_of, headers_of, status_of
+from setpoint.wire.infer_request import InferRequest
 from setpoint.wire.json_tensor import refuse_overflow
 from setpoint.wire.metadata import model_metadata, server_metadata
 from setpoint.wire.native_json import NativeTensorCodec, check_object, count_rows
@@ -22,7 +24,7 @@ from setpoint.wire.openai_errors import UnknownModel
 from setpoint.wire.openapi import openapi_document
 from setpoint.wire.openapi_examples import example_of, infer_example, nested_example
 from setpoint.wire.v2_header import BINARY, JSON_LENGTH, json_length
-from setpoint.wire.v2_json import InferRequest, V2Codec
+from setpoint.wire.v2_json import V2Codec
 
 __all__ = [
     "BINARY",
@@ -38,6 +40,8 @@ __all__ = [
     "answer_coding",
     "asked_model",
     "body_of",
+    "catalogue",
+    "catalogue_entry",
     "check_object",
     "count_rows",
     "decode_embeddings",

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 import re
 import warnings
+from collections.abc import Generator
 from typing import Any
 
 import msgspec
@@ -17,6 +18,7 @@ from numpy.typing import NDArray
 
 from setpoint.core import FREE, InvalidRequest, TensorSpec
 from setpoint.wire.json_body import decoding, excerpt
+from setpoint.wire.json_numbers import WORTHWHILE_BYTES, NotNumbers, NumberReader, OutOfRange
 
 _NESTED = re.compile(rb"\s*\[\s*\[")
 _LONGEST_AXIS = 2**31 - 1
@@ -41,6 +43,7 @@ class TensorReader:
         if datatype.is_float:
             element = float
         self._spec = spec
+        self._numbers = NumberReader(datatype) if datatype.is_float or datatype.is_integer else None
         self._dtype = datatype.dtype
         # ml_dtypes' bfloat16 takes no None for NaN, and overflows silently.
         self._list_dtype = np.dtype(np.float32) if datatype.name == "BF16" else datatype.dtype
@@ -66,6 +69,11 @@ class TensorReader:
         Raises:
             InvalidRequest: wrong elements, wrong number of them, or ragged.
         """
+        if self._numbers is not None and len(memoryview(data)) > WORTHWHILE_BYTES:
+            try:
+                return _finish(self.large(bytes(data), 0, len(memoryview(data)), shape, elements))
+            except NotNumbers:
+                pass  # read below, or refused there with the reason
         try:
             values = self._decode_plain(data)
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
@@ -75,18 +83,40 @@ class TensorReader:
                 array = self.nested(data)
                 if not elements and list(array.shape) == shape[: array.ndim]:
                     return array.reshape(shape)  # nesting cannot say what lies inside an axis of length 0
-                if list(array.shape) != shape:
-                    raise InvalidRequest(
-                        f"input {self._spec.name!r} has shape {shape}, its data is nested as {list(array.shape)}"
-                    )
-                return array
+                return self._of_shape(array, shape)
             with decoding(f"the data of input {self._spec.name!r}, {self._spec.datatype}{list(self._spec.shape)}"):
                 values = self._decode_flat(data)
         if len(values) != elements:
-            raise InvalidRequest(
-                f"input {self._spec.name!r} of shape {shape} needs {elements} elements, its data has {len(values)}"
-            )
+            raise self._wrong_number(shape, elements, len(values))
         return self._array(values).reshape(shape)
+
+    def large(
+        self, text: bytes, start: int, end: int, shape: list[int], elements: int
+    ) -> Generator[None, None, NDArray[Any]]:
+        """Read V2 ``data`` of numbers for a stated shape, a slice at a time.
+
+        Args:
+            text: JSON in which the data stands from ``start`` to ``end``.
+            start: of the list.
+            end: of the list.
+            shape: of the result; judged by ``check_shape`` already.
+            elements: the product of ``shape``.
+
+        Raises:
+            NotNumbers: read or refused by ``flat_or_nested`` only.
+            InvalidRequest: wrong number of elements, a number beyond the datatype.
+        """
+        if self._numbers is None:
+            raise NotNumbers
+        try:
+            if len(shape) > 1 and _NESTED.match(text, start, end):
+                return self._of_shape(self._numbers.nested(text[start:end]), shape)
+            array, count = yield from self._numbers.flat(text, start, end, elements)
+        except OutOfRange as error:
+            raise self._out_of_range() from error
+        if array is None:
+            raise self._wrong_number(shape, elements, count)
+        return array.reshape(shape)
 
     def nested(self, data: bytes | msgspec.Raw) -> NDArray[Any]:
         """Read lists nested to the tensor's rank; the shape is what the nesting says.
@@ -94,6 +124,16 @@ class TensorReader:
         Raises:
             InvalidRequest: wrong elements, wrong depth, or ragged.
         """
+        if self._numbers is not None and len(memoryview(data)) > WORTHWHILE_BYTES:
+            try:
+                array = self._numbers.nested(bytes(data))
+            except OutOfRange as error:
+                raise self._out_of_range() from error
+            except NotNumbers:
+                pass  # read below, or refused there with the reason
+            else:
+                if array.ndim == len(self._spec.shape):
+                    return array
         with decoding(f"the value of input {self._spec.name!r}, {self._spec.datatype}{list(self._spec.shape)}"):
             values = self._decode_nested(data)
         return self._array(values)
@@ -106,9 +146,7 @@ class TensorReader:
             if self._list_dtype is not self._dtype:
                 array = array.astype(self._dtype)
         except (OverflowError, RuntimeWarning) as error:
-            raise InvalidRequest(
-                f"input {self._spec.name!r} is {self._spec.datatype}, its data has a number beyond that range"
-            ) from error
+            raise self._out_of_range() from error
         except ValueError as error:
             raise InvalidRequest(
                 f"input {self._spec.name!r} is ragged: lists of one level must have one length"
@@ -116,6 +154,23 @@ class TensorReader:
         if self._dtype.hasobject and any(isinstance(element, list) for element in array.ravel()[:1]):
             raise InvalidRequest(f"input {self._spec.name!r} is ragged: lists of one level must have one length")
         return array
+
+    def _of_shape(self, array: NDArray[Any], shape: list[int]) -> NDArray[Any]:
+        if list(array.shape) != shape:
+            raise InvalidRequest(
+                f"input {self._spec.name!r} has shape {shape}, its data is nested as {list(array.shape)}"
+            )
+        return array
+
+    def _wrong_number(self, shape: list[int], elements: int, found: int) -> InvalidRequest:
+        return InvalidRequest(
+            f"input {self._spec.name!r} of shape {shape} needs {elements} elements, its data has {found}"
+        )
+
+    def _out_of_range(self) -> InvalidRequest:
+        return InvalidRequest(
+            f"input {self._spec.name!r} is {self._spec.datatype}, its data has a number beyond that range"
+        )
 
     def check_shape(self, shape: list[int] | tuple[int, ...]) -> int:
         """Judge a shape against the signature; returns the number of elements.
@@ -144,6 +199,16 @@ class TensorReader:
             f"input {self._spec.name!r} has shape {excerpt(str(list(shape)))}, "
             f"the model takes {list(declared)}{f' (-1: up to {_LONGEST_AXIS})' if FREE in declared else ''}"
         )
+
+
+def _finish(work: Generator[None, None, NDArray[Any]]) -> NDArray[Any]:
+    """Without letting anybody have a turn."""
+    while True:
+        try:
+            next(work)
+        except StopIteration as done:
+            array: NDArray[Any] = done.value
+            return array
 
 
 def _is_nested(data: bytes | msgspec.Raw) -> bool:

@@ -9,9 +9,9 @@ from numpy.typing import NDArray
 
 from setpoint.core import Endpoint, InvalidRequest, Signature
 from setpoint.wire.batch import BatchOutputs
+from setpoint.wire.infer_request import InferRequest, SignatureReader
 from setpoint.wire.json_body import decoding
 from setpoint.wire.json_tensor import encode_nested
-from setpoint.wire.v2_json import InferRequest, SignatureReader
 
 _decode_object = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 _decode_list = msgspec.json.Decoder(list[msgspec.Raw]).decode

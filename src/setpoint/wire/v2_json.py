@@ -7,106 +7,36 @@ Beyond the specification: ``null`` in a floating tensor is NaN.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Generator, Mapping, Sequence
 from functools import lru_cache
-from typing import Any, NoReturn
+from typing import Any
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from setpoint.core import FREE, InvalidRequest, Signature
+from setpoint.core import FREE, InvalidRequest, RequestTooLarge, Signature
 from setpoint.wire.batch import BatchOutputs
 from setpoint.wire.classification import classify
+from setpoint.wire.infer_request import InferRequest, SignatureReader
 from setpoint.wire.json_body import decoding, excerpt
-from setpoint.wire.json_tensor import TensorReader, encode_flat
+from setpoint.wire.json_cut import Cut, cut
+from setpoint.wire.json_numbers import NotNumbers
+from setpoint.wire.json_tensor import encode_flat
 from setpoint.wire.raw_tensor import Raw, array_of, bytes_of
 from setpoint.wire.v2_messages import (
     ABSENT,
     NO_OUTPUT_PARAMETERS,
     NO_PARAMETERS,
+    Body,
     Input,
     RequestedOutput,
     RequestParameters,
     decode_body,
 )
 
-
-class InferRequest(msgspec.Struct, frozen=True, gc=False):
-    """A decoded request.
-
-    Attributes:
-        arrays: one per input, in the signature's order, of its dtype.
-        rows: length of the batch axis; 1 where the signature is not batched.
-        inner_shapes: each input's axis lengths behind the batch axis, where they may differ from request to request;
-            empty where they cannot. Only requests of equal inner shapes can share a batch.
-        id: to be echoed; empty without.
-        wanted: positions of the wanted outputs in the signature, or None for all.
-        binary: for each output that is given, whether it stands behind the JSON; empty where none does.
-        classes: for each output that is given, how many of its highest values are wanted as text, 0 for the tensor;
-            empty where all are given as tensors.
-        timeout_ns: how long the client waits; 0 where it does not say.
-        priority: V2's: 1 is the most urgent, 0 is the default.
-    """
-
-    arrays: list[NDArray[Any]]
-    rows: int
-    inner_shapes: tuple[tuple[int, ...], ...]
-    id: str = ""
-    wanted: tuple[int, ...] | None = None
-    binary: tuple[bool, ...] = ()
-    classes: tuple[int, ...] = ()
-    timeout_ns: int = 0
-    priority: int = 0
-
-
 _NO_TAIL = memoryview(b"")
 _NO_ARRAY: NDArray[Any] = np.empty(0)
-
-
-class SignatureReader:
-    """What both JSON forms do once the arrays are read; built once for a model."""
-
-    def __init__(self, signature: Signature) -> None:
-        self.signature = signature
-        self.readers = tuple(TensorReader(spec) for spec in signature.inputs)
-        self.position = {spec.name: position for position, spec in enumerate(signature.inputs)}
-        self._free_inside = any(FREE in spec.shape[1:] for spec in signature.inputs)
-
-    def request(
-        self,
-        arrays: list[NDArray[Any]],
-        request_id: str = "",
-        wanted: tuple[int, ...] | None = None,
-        binary: tuple[bool, ...] = (),
-        classes: tuple[int, ...] = (),
-        timeout_ns: int = 0,
-        priority: int = 0,
-    ) -> InferRequest:
-        """Put arrays (in the signature's order, each of its declared shape) into a request.
-
-        Raises:
-            InvalidRequest: the batch axes differ, or are 0.
-        """
-        rows = 1
-        if self.signature.batched:
-            rows = arrays[0].shape[0]
-            for position, array in enumerate(arrays):
-                if array.shape[0] != rows:
-                    name, first = self.signature.inputs[position].name, self.signature.inputs[0].name
-                    raise InvalidRequest(
-                        f"inputs have different batch sizes: {first!r} has {rows} rows, {name!r} has {array.shape[0]}"
-                    )
-            if rows == 0:
-                raise InvalidRequest("the request has no rows: the first axis of its inputs is 0")
-        inner_shapes = tuple([array.shape[1:] for array in arrays]) if self._free_inside else ()
-        return InferRequest(arrays, rows, inner_shapes, request_id, wanted, binary, classes, timeout_ns, priority)
-
-    def raise_wrong_inputs(self, got: Sequence[str]) -> NoReturn:
-        """Say what inputs the model takes."""
-        expected = ", ".join(map(str, self.signature.inputs))
-        names = excerpt(", ".join(map(repr, got))) or "none"
-        raise InvalidRequest(f"the model takes each of these inputs once: {expected}; got {names}")
 
 
 @lru_cache(maxsize=4096)
@@ -160,6 +90,63 @@ class V2Codec:
             head, tail = memoryview(body)[:json_bytes], memoryview(body)[json_bytes:]
         with decoding("a V2 inference request"):
             request = decode_body(head)
+        return self._request(request, tail, None)
+
+    def read(self, body: bytes, json_bytes: int | None, json_limit_bytes: int) -> Generator[None, None, InferRequest]:
+        """As ``decode``, a slice at a time, large lists of numbers straight into arrays.
+
+        Args:
+            body: JSON, and behind it the tensors that are binary.
+            json_bytes: as for ``decode``.
+            json_limit_bytes: of the JSON without those lists, all of which is read at once.
+
+        Raises:
+            InvalidRequest: as ``decode``.
+            RequestTooLarge: more than the limit, or more BYTES elements than one request may have.
+        """
+        if json_bytes == 0:
+            return self._raw_request(body)
+        text = body if json_bytes is None else body[:json_bytes]
+        shortened = cut(text)
+        if shortened.spans and len(shortened.rest) <= json_limit_bytes:
+            tail = _NO_TAIL if json_bytes is None else memoryview(body)[json_bytes:]
+            try:
+                with decoding("a V2 inference request"):
+                    request = decode_body(shortened.rest)
+                read = yield from self._large(request, text, shortened)
+                return self._request(request, tail, read)
+            except NotNumbers:
+                pass
+            except InvalidRequest:
+                if len(text) > json_limit_bytes:
+                    raise  # else it is said again below, with the places where the client has them
+        if len(text) > json_limit_bytes:
+            raise RequestTooLarge(
+                f"the request has {len(text)} bytes of JSON, more than the limit of {json_limit_bytes} (--max-json) "
+                "for anything but flat lists of numbers; send tensors as binary data, or fewer rows a request"
+            )
+        return self.decode(body, json_bytes)
+
+    def _large(self, request: Body, text: bytes, shortened: Cut) -> Generator[None, None, dict[str, NDArray[Any]]]:
+        """Read what was cut out: input → array."""
+        arrays: dict[str, NDArray[Any]] = {}
+        for tensor in request.inputs:
+            number = shortened.span_of(tensor.data)
+            if number >= 0:
+                position = self._reader.position.get(tensor.name, -1)
+                if position < 0 or tensor.name in arrays:
+                    raise NotNumbers
+                elements = self._checked(position, tensor)
+                if not self._reader.signature.inputs[position].type.json_number:
+                    raise NotNumbers
+                start, end = shortened.spans[number]
+                reader = self._reader.readers[position]
+                arrays[tensor.name] = yield from reader.large(text, start, end, tensor.shape, elements)
+        if len(arrays) != len(shortened.spans):
+            raise NotNumbers  # some list is not what it looked like: nobody has judged it
+        return arrays
+
+    def _request(self, request: Body, tail: memoryview, read: Mapping[str, NDArray[Any]] | None) -> InferRequest:
         reader = self._reader
         inputs = request.inputs
         if len(inputs) != len(reader.readers):
@@ -171,11 +158,13 @@ class V2Codec:
             if position < 0 or arrays[position] is not _NO_ARRAY:
                 reader.raise_wrong_inputs([tensor.name for tensor in inputs])
             size_bytes = ABSENT if tensor.parameters is None else tensor.parameters.binary_data_size
-            if size_bytes == ABSENT:
-                arrays[position] = self._array(position, tensor)
-            else:
+            if size_bytes != ABSENT:
                 arrays[position] = self._binary_array(position, tensor, tail, start, size_bytes)
                 start += size_bytes
+            elif read is not None and tensor.name in read:
+                arrays[position] = read[tensor.name]
+            else:
+                arrays[position] = self._array(position, tensor)
         if start != len(tail):
             raise InvalidRequest(
                 f"behind the JSON stand {len(tail)} bytes, the inputs' binary_data_size are {start} together"

@@ -19,9 +19,9 @@ from setpoint.wire.batch import BatchOutputs
 from setpoint.wire.classification import classify
 from setpoint.wire.grpc.envelope import field_head, field_of, raw_fields, split, varint
 from setpoint.wire.grpc.messages import parse
+from setpoint.wire.infer_request import InferRequest, SignatureReader
 from setpoint.wire.json_body import excerpt
 from setpoint.wire.raw_tensor import BYTES_ELEMENTS_LIMIT, Raw, array_of, bytes_of
-from setpoint.wire.v2_json import InferRequest, SignatureReader
 from setpoint.wire.v2_messages import NO_PARAMETERS, RequestParameters
 
 _RAW_INPUT_CONTENTS = 7

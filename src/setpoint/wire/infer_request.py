@@ -1,0 +1,86 @@
+"""A decoded inference request, whichever way it came, and what all ways of reading one do at the end."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NoReturn
+
+import msgspec
+from numpy.typing import NDArray
+
+from setpoint.core import FREE, InvalidRequest, Signature
+from setpoint.wire.json_body import excerpt
+from setpoint.wire.json_tensor import TensorReader
+
+
+class InferRequest(msgspec.Struct, frozen=True, gc=False):
+    """A decoded request.
+
+    Attributes:
+        arrays: one per input, in the signature's order, of its dtype.
+        rows: length of the batch axis; 1 where the signature is not batched.
+        inner_shapes: each input's axis lengths behind the batch axis, where they may differ from request to request;
+            empty where they cannot. Only requests of equal inner shapes can share a batch.
+        id: to be echoed; empty without.
+        wanted: positions of the wanted outputs in the signature, or None for all.
+        binary: for each output that is given, whether it stands behind the JSON; empty where none does.
+        classes: for each output that is given, how many of its highest values are wanted as text, 0 for the tensor;
+            empty where all are given as tensors.
+        timeout_ns: how long the client waits; 0 where it does not say.
+        priority: V2's: 1 is the most urgent, 0 is the default.
+    """
+
+    arrays: list[NDArray[Any]]
+    rows: int
+    inner_shapes: tuple[tuple[int, ...], ...]
+    id: str = ""
+    wanted: tuple[int, ...] | None = None
+    binary: tuple[bool, ...] = ()
+    classes: tuple[int, ...] = ()
+    timeout_ns: int = 0
+    priority: int = 0
+
+
+class SignatureReader:
+    """What both JSON forms do once the arrays are read; built once for a model."""
+
+    def __init__(self, signature: Signature) -> None:
+        self.signature = signature
+        self.readers = tuple(TensorReader(spec) for spec in signature.inputs)
+        self.position = {spec.name: position for position, spec in enumerate(signature.inputs)}
+        self._free_inside = any(FREE in spec.shape[1:] for spec in signature.inputs)
+
+    def request(
+        self,
+        arrays: list[NDArray[Any]],
+        request_id: str = "",
+        wanted: tuple[int, ...] | None = None,
+        binary: tuple[bool, ...] = (),
+        classes: tuple[int, ...] = (),
+        timeout_ns: int = 0,
+        priority: int = 0,
+    ) -> InferRequest:
+        """Put arrays (in the signature's order, each of its declared shape) into a request.
+
+        Raises:
+            InvalidRequest: the batch axes differ, or are 0.
+        """
+        rows = 1
+        if self.signature.batched:
+            rows = arrays[0].shape[0]
+            for position, array in enumerate(arrays):
+                if array.shape[0] != rows:
+                    name, first = self.signature.inputs[position].name, self.signature.inputs[0].name
+                    raise InvalidRequest(
+                        f"inputs have different batch sizes: {first!r} has {rows} rows, {name!r} has {array.shape[0]}"
+                    )
+            if rows == 0:
+                raise InvalidRequest("the request has no rows: the first axis of its inputs is 0")
+        inner_shapes = tuple([array.shape[1:] for array in arrays]) if self._free_inside else ()
+        return InferRequest(arrays, rows, inner_shapes, request_id, wanted, binary, classes, timeout_ns, priority)
+
+    def raise_wrong_inputs(self, got: Sequence[str]) -> NoReturn:
+        """Say what inputs the model takes."""
+        expected = ", ".join(map(str, self.signature.inputs))
+        names = excerpt(", ".join(map(repr, got))) or "none"
+        raise InvalidRequest(f"the model takes each of these inputs once: {expected}; got {names}")
