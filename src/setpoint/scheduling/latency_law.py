@@ -10,6 +10,8 @@ from setpoint.core import Profile
 
 _FORGET = 0.98
 """Weight that a batch keeps when the next one comes: about the last 50 batches count."""
+_COLD_BATCHES = 4
+"""Of the first batches nothing is learned but that they were possible: they pay for caches and lazy allocation."""
 _UNSEEN_GROWTH = 2
 """Without a profile, a batch is at most this many times larger than the largest one seen."""
 
@@ -91,7 +93,7 @@ class LearnedLaw:
     Until a batch has run it says 0: nothing is refused because of what is not known.
     """
 
-    __slots__ = ("_base", "_limit_rows", "_slope", "_sums", "most_rows")
+    __slots__ = ("_base", "_cold", "_limit_rows", "_slope", "_sums", "most_rows")
 
     def __init__(self, limit_rows: int, *, grow: bool) -> None:
         """Know nothing.
@@ -102,6 +104,7 @@ class LearnedLaw:
         self._limit_rows = limit_rows
         self.most_rows = 1 if grow else limit_rows
         self._base = self._slope = 0.0
+        self._cold = _COLD_BATCHES
         self._sums = (0.0, 0.0, 0.0, 0.0, 0.0)
 
     def run_ns(self, rows: int) -> float:
@@ -119,6 +122,9 @@ class LearnedLaw:
     def observe(self, rows: int, run_ns: int) -> None:
         """Move the line."""
         self.most_rows = max(self.most_rows, min(self._limit_rows, rows * _UNSEEN_GROWTH))
+        if self._cold:
+            self._cold -= 1
+            return
         count, sum_b, sum_t, sum_bb, sum_bt = self._sums
         count = count * _FORGET + 1.0
         sum_b = sum_b * _FORGET + rows

@@ -49,6 +49,8 @@ class Prediction:
     Attributes:
         most_rows: the largest batch to form, whatever the time.
         crowded: far more is asked for than can be held.
+        tight: not even a single row is sure to be in time. Then what is likely counts, and not what is nearly certain:
+            a bound that is held for most is better than an empty promise to hold it for all, and nobody served.
         batch_rows: the batch to aim for: the smallest that reaches all but a few per cent of the attainable rate.
         rows_per_s: that rate, of all workers together; infinite while nothing is known, 0 where no batch is in time.
     """
@@ -65,6 +67,7 @@ class Prediction:
         "most_rows",
         "observed_ns",
         "rows_per_s",
+        "tight",
     )
 
     def __init__(self, variant: VariantTerms, terms: ObjectiveTerms, limit_rows: int, outside: RollingQuantile) -> None:
@@ -79,7 +82,7 @@ class Prediction:
         self._correction = RollingQuantile(terms.quantile, _WINDOW, 1.0, _PRIOR_WEIGHT)
         self._factor = 1.0
         self._typical = 1.0
-        self.crowded = False
+        self.crowded = self.tight = False
         self.observed_ns = 0
         self.most_rows = self._law.most_rows
         self.batch_rows = self.most_rows
@@ -87,11 +90,13 @@ class Prediction:
 
     def ns(self, rows: int) -> float:
         """From now to the answers of a batch of so many rows."""
+        if self.tight:
+            return self.typical_ns(rows)
         return self._factor * self._law.run_ns(rows) + self._outside.value
 
     def typical_ns(self, rows: int) -> float:
         """As ``ns``, but what it takes on average."""
-        return self._typical * self._law.run_ns(rows) + self._outside.value
+        return self._typical * self._law.run_ns(rows) + self._outside.median
 
     def wait_ns(self, rows: int) -> float:
         """How long those behind such a batch are taken to wait for it; ``LanePredictions.aim`` says why two answers."""
@@ -99,6 +104,8 @@ class Prediction:
 
     def rows_within(self, budget_ns: float) -> int:
         """The most rows whose answers are there within so long."""
+        if self.tight:
+            return self._law.rows_within((budget_ns - self._outside.median) / self._typical)
         return self._law.rows_within((budget_ns - self._outside.value) / self._factor)
 
     def observe(self, rows: int, run_ns: int) -> None:
@@ -135,6 +142,8 @@ class Prediction:
         ``workers``-th of its time, and runs: (1 + 1/workers) · ns(rows) must be within the bound.
         """
         most_rows = self.most_rows
+        self.tight = False
+        self.tight = self.ns(1) > bound_ns
         single_ns = self.ns(1)
         if single_ns <= 0:
             self.batch_rows, self.rows_per_s = most_rows, inf

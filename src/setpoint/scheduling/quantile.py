@@ -26,6 +26,11 @@ class RollingQuantile:
         self._ascending: list[float] = [prior] * weight
         self.value = prior
 
+    @property
+    def median(self) -> float:
+        """The value below which half of them lie."""
+        return self._ascending[len(self._ascending) // 2]
+
     def add(self, value: float) -> None:
         """Take in a value; the oldest one beyond the window is forgotten."""
         latest, ascending = self._latest, self._ascending
