@@ -145,7 +145,7 @@ class Prediction:
         self.tight = False
         self.tight = self.ns(1) > bound_ns
         single_ns = self.ns(1)
-        if single_ns <= 0:
+        if self.typical_ns(1) <= 0:
             self.batch_rows, self.rows_per_s = most_rows, inf
             return
         within = min(most_rows, self.rows_within(bound_ns / (1.0 + 1.0 / workers)))
