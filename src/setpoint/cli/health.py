@@ -30,6 +30,7 @@ EXTRAS = {
     "xgboost": "XGBoost models (.json, .ubj)",
     "lightgbm": "LightGBM models (.txt)",
     "catboost": "CatBoost models (.cbm)",
+    "openvino": "variants that OpenVINO runs (setpoint optimize)",
     "images": "sp.Image: decoding JPEG, PNG and WebP in a Python class",
     "examples": "the examples of the source tree",
 }

@@ -22,6 +22,7 @@ ENTRY_POINT_GROUP = "setpoint.engines"
 
 BUILT_IN = {
     "onnxruntime": "setpoint.engines.onnxruntime:OnnxEngine",
+    "openvino": "setpoint.engines.openvino:OpenvinoEngine",
     "python": "setpoint.engines.python:PythonEngine",
     "xgboost": "setpoint.engines.xgboost:XgboostEngine",
     "lightgbm": "setpoint.engines.lightgbm:LightgbmEngine",

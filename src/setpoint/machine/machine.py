@@ -16,7 +16,7 @@ from setpoint.machine.cgroups import CgroupLimits, read_limits
 from setpoint.machine.cpu import Cpu, read_cpu
 from setpoint.machine.files import read_text
 
-FINGERPRINTED = ("onnxruntime", "numpy")
+FINGERPRINTED = ("onnxruntime", "openvino", "numpy")
 """Libraries whose version changes how fast the same variant runs."""
 
 

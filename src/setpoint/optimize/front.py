@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import msgspec
+
 from setpoint.core import LatencyPoint, Objective, Profile
 from setpoint.optimize.profiler import Measured
 from setpoint.optimize.study import Entry, Point
@@ -35,6 +37,11 @@ def why_drop_for_accuracy(entry: Entry, floor: float) -> str:
     )
 
 
+def worth_another_layout(measured: Sequence[Measured]) -> bool:
+    """Whether a variant may still pay elsewhere: one that was clearly slower in every layout so far will not."""
+    return not measured or any(max(each.speedup, each.latency_gain) >= NOT_SLOWER for each in measured)
+
+
 def why_drop_for_speed(measured: Sequence[Measured], original: Sequence[Measured]) -> str:
     """Why a variant does not pay, or nothing. Both are measured in the same layouts, in the same order."""
     working = [(mine, theirs) for mine, theirs in zip(measured, original, strict=True) if mine.profile is not None]
@@ -49,6 +56,48 @@ def why_drop_for_speed(measured: Sequence[Measured], original: Sequence[Measured
     speed = f"{faster:.2f}× as fast" if faster < 1 else f"only {faster:.2f}× faster"
     size = f" and {smaller:.2f}× smaller" if smaller >= 1.005 else ""
     return f"{speed}{size}; {LEAST_GAIN:g}× is what it takes"
+
+
+def why_drop_for_another(entry: Entry, others: Sequence[Entry]) -> str:
+    """Why a variant is needless beside the others, or nothing: one of them is as accurate, as fast and as small.
+
+    Args:
+        entry: kept so far, and not the original.
+        others: kept so far, the original among them.
+    """
+    for other in others:
+        if other.variant.accuracy < entry.variant.accuracy:
+            continue
+        if all(_no_better(mine, _same_layout(mine, other)) for mine in entry.measured):
+            return f"{other.variant.name} is as accurate, as fast and as small"
+    return ""
+
+
+def without_needless(entries: Sequence[Entry]) -> list[Entry]:
+    """The entries, with those marked as dropped that another kept one makes needless. The first is the original."""
+    found = list(entries)
+    for index, entry in enumerate(found):
+        if index and entry.kept:
+            others = [each for each in found if each.kept and each is not entry]
+            found[index] = msgspec.structs.replace(entry, dropped=why_drop_for_another(entry, others))
+    return found
+
+
+def _same_layout(measured: Measured, other: Entry) -> Measured | None:
+    return next((each for each in other.measured if each.candidate.layout == measured.candidate.layout), None)
+
+
+def _no_better(mine: Measured, theirs: Measured | None) -> bool:
+    if mine.profile is None:
+        return True
+    if theirs is None or theirs.profile is None:
+        return False
+    as_small = mine.profile.memory_bytes * LEAST_GAIN > theirs.profile.memory_bytes
+    sizes = {point.rows: point for point in theirs.profile.latency}
+    as_fast = theirs.profile.best.rows_per_s >= mine.profile.best.rows_per_s and all(
+        sizes[point.rows].p50_ms <= point.p50_ms for point in mine.profile.latency if point.rows in sizes
+    )
+    return as_small and as_fast
 
 
 def _memory(profile: Profile | None) -> int:

@@ -106,7 +106,7 @@ class Optimizer:
         self._tell = tell
         self._clock = clock or SystemClock()
         self._machine = machine or read_machine()
-        self._rules = rules
+        self._rules = rules or rules_for(request.objective)
         self._limits = Limits()
         self._started_ns = self._clock.now_ns()
         self._warnings: list[str] = []
@@ -161,13 +161,19 @@ class Optimizer:
             self._warn(f"{examples.rows} rows say little about a loss of a per cent; give a thousand")
         return examples
 
+    def _own_files(self) -> list[str]:
+        """The bundle's files without what an earlier optimisation added, and without its description."""
+        added = f"{VARIANT_FOLDER}/"
+        paths = [file.path for file in self._bundle.files]
+        return [path for path in paths if not path.startswith(added) and path not in (EVIDENCE, "setpoint.json")]
+
     def _stage(self) -> Path:
         """The bundle's folder with room for variants beside the original's files."""
         staging = self._workdir / "staging"
-        for file in self._bundle.files:
-            place = staging / file.path
+        for path in self._own_files():
+            place = staging / path
             place.parent.mkdir(parents=True, exist_ok=True)
-            place.symlink_to(self._folder / file.path)
+            place.symlink_to(self._folder / path)
         return staging
 
     def _make(self, calibration: Examples) -> tuple[list[Entry], list[Skipped]]:
@@ -182,7 +188,8 @@ class Optimizer:
         np.savez(rows, **columns)
         names = self._request.makers or tuple(maker_names())
         for name in names:
-            left_s = _MAKER_SHARE * self._request.budget_s - self._spent_s()
+            # One maker may take half of what is left, so that a slow one leaves time for those after it.
+            left_s = (_MAKER_SHARE * self._request.budget_s - self._spent_s()) / (1 if name == names[-1] else 2)
             if left_s <= 1.0:
                 skipped.append(Skipped(name, "the budget for making variants was spent"))
                 continue
@@ -208,9 +215,9 @@ class Optimizer:
     def _plain_copy(self) -> Path:
         """The original for makers: plain files, since the registry's are hard links, which onnx takes for an attack."""
         place = self._workdir / "original"
-        for file in self._bundle.files:
-            (place / file.path).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(self._folder / file.path, place / file.path)
+        for path in self._own_files():
+            (place / path).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(self._folder / path, place / path)
         return place / self._original.artifact
 
     def _adopt(self, made: Made, model: Path) -> Entry:
@@ -266,6 +273,7 @@ class Optimizer:
         layouts = list(layouts_of(self._machine.cores))
         for index, (workers, threads) in enumerate(layouts):
             candidates = [Candidate(entry.variant.name, threads, workers) for entry in standing]
+            candidates = [each for each in candidates if front.worth_another_layout(found[each.variant])]
             left_s = (self._request.budget_s - self._spent_s()) / (len(layouts) - index)
             for measured in await profiler.measure(candidates[0], candidates[1:], self._machine, left_s):
                 found[measured.candidate.variant].append(measured)
@@ -273,11 +281,11 @@ class Optimizer:
         for entry in entries:
             if entry.kept:
                 measured_all = tuple(found[entry.variant.name])
-                original = found[entries[0].variant.name]
+                original = found[entries[0].variant.name][: len(measured_all)]
                 dropped = "" if entry.verdict is None else front.why_drop_for_speed(measured_all, original)
                 entry = msgspec.structs.replace(entry, measured=measured_all, dropped=dropped)
             result.append(entry)
-        return result
+        return front.without_needless(result)
 
     def _conclude(self, entries: list[Entry], skipped: list[Skipped], metric: str, examples: Examples) -> Study:
         objective = self._request.objective
@@ -318,12 +326,7 @@ class Optimizer:
         manifest = msgspec.structs.replace(
             old, variants=tuple(entry.variant for entry in kept), profiles=tuple(_profiles(kept))
         )
-        ours = {EVIDENCE, "setpoint.json"}
-        files = {
-            file.path: self._folder / file.path
-            for file in self._bundle.files
-            if file.path not in ours and not file.path.startswith(f"{VARIANT_FOLDER}/")
-        }
+        files = {path: self._folder / path for path in self._own_files()}
         for entry in kept:
             for file in _files_of(staging / entry.variant.artifact):
                 files[str(file.relative_to(staging))] = file.resolve()
@@ -346,6 +349,12 @@ def _files_of(artifact: Path) -> list[Path]:
 
 def _size_bytes(artifact: Path) -> int:
     return sum(file.stat().st_size for file in _files_of(artifact))
+
+
+def rules_for(objective: Objective | None) -> Rules:
+    """Batches that take longer than the objective's bound are of no use, so they are not measured."""
+    goal = objective.latency if objective else None
+    return Rules(slow_ms=1.2 * goal.bound_ns / 1e6) if goal else Rules()
 
 
 def _profiles(entries: Sequence[Entry]) -> Iterator[Profile]:

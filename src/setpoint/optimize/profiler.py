@@ -36,10 +36,11 @@ from setpoint.optimize.measuring import (
     round_order,
     worth_sizes,
 )
-from setpoint.optimize.seat import Seat
+from setpoint.optimize.seat import Batch, Seat
 
 _VISIT_MS = 80.0
-_RUNS_LEAST, _RUNS_MOST = 3, 100
+_RUNS_LEAST, _RUNS_MOST = 2, 100
+_LONG_RUN_MS = 20.0
 _ROUNDS_AT_LEAST = 2
 """Whatever the budget: one visit says nothing about how certain it is."""
 _MEMORY_SHARE = 0.5
@@ -200,22 +201,28 @@ class Profiler:
         last_ms = 0.0
         while (size := next_size(rates, last_ms, self._feed.most_rows, self._rules)) is not None:
             self._tell(f"trying {candidate.variant}, {candidate.layout}, {size} rows")
-            first = await self._visit(crew, size, last_ms * 2, 0)  # also grows the engine's memory to this size
-            runs = await self._visit(crew, size, min(first), 1)
-            last_ms = sorted(runs)[len(runs) // 2]
+            await self._run_some(crew, size, 1, 0)  # grows the engine's memory to this size
+            last_ms = min(await self._run_some(crew, size, 2, 1))
             times[size], rates[size] = last_ms, size / last_ms * 1e3
         return {Cell(index, size): times[size] for size in worth_sizes(rates)}
 
     async def _visit(self, crew: list[Seat], rows: int, estimate_ms: float, number: int) -> list[float]:
-        """Run times of some batches on every worker at once. The first of each only wakes the caches and is dropped."""
-        count = _RUNS_MOST if estimate_ms <= 0 else round(_VISIT_MS / estimate_ms)
-        count = max(_RUNS_LEAST, min(count, _RUNS_MOST))
+        """Run times of some batches on every worker at once."""
+        count = max(_RUNS_LEAST, min(round(_VISIT_MS / estimate_ms), _RUNS_MOST))
+        # The first run wakes the caches up; where a run takes long they are but a small part of it.
+        waking = 1 if estimate_ms < _LONG_RUN_MS else 0
+        by_seat = await self._run_some(crew, rows, count + waking, number)
+        each = count + waking
+        return [run_ms for start in range(0, len(by_seat), each) for run_ms in by_seat[start + waking : start + each]]
+
+    async def _run_some(self, crew: list[Seat], rows: int, count: int, number: int) -> list[float]:
+        """``count`` runs on every worker, all of them busy at the same time; one worker's after the other's."""
         batches = [self._feed.batch(rows, start=number * len(crew) + index) for index in range(len(crew))]
 
-        async def keep_busy(seat: Seat, index: int) -> list[float]:
-            return [(await seat.run(batches[index])).run_ms for _ in range(count + 1)][1:]
+        async def keep_busy(seat: Seat, batch: Batch) -> list[float]:
+            return [(await seat.run(batch)).run_ms for _ in range(count)]
 
-        by_seat = await asyncio.gather(*(keep_busy(seat, index) for index, seat in enumerate(crew)))
+        by_seat = await asyncio.gather(*(keep_busy(seat, batch) for seat, batch in zip(crew, batches, strict=True)))
         return [run_ms for runs in by_seat for run_ms in runs]
 
     def _result(

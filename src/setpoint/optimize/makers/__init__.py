@@ -14,6 +14,7 @@ ENTRY_POINT_GROUP = "setpoint.makers"
 
 BUILT_IN = {
     "int8-dynamic": "setpoint.optimize.makers.dynamic_int8:DynamicInt8Maker",
+    "openvino": "setpoint.optimize.makers.openvino:OpenvinoMaker",
     "int8-static": "setpoint.optimize.makers.static_int8:StaticInt8Maker",
 }
 

@@ -1,0 +1,119 @@
+"""The OpenVINO engine: ONNX files and OpenVINO's own, compiled for this processor when they are loaded.
+
+Every setting is explicit. Left to itself OpenVINO computes in bfloat16 wherever the processor has instructions for it,
+which changes answers unasked, and pins its threads to the first cores, the same ones in every worker.
+
+Only the runtime is used; what of OpenVINO reports usage to its maker is the conversion of models, which is not.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from setpoint.core import InvalidConfiguration, MissingExtra, ModelError
+from setpoint.engines.base import Arrays, EngineOptions
+from setpoint.machine import rss_bytes
+
+try:
+    import openvino
+except ImportError as error:
+    raise MissingExtra("openvino", "openvino", "the OpenVINO engine") from error
+
+PRECISIONS = {"": "f32", "fp32": "f32", "bf16": "bf16", "fp16": "f16"}
+"""What a variant's ``entry`` asks for → OpenVINO's name of the precision to compute in."""
+_MESSAGE_CHARACTERS = 300
+
+
+class OpenvinoExecutable:
+    """A compiled model and its one request. Used by one thread at a time."""
+
+    def __init__(self, compiled: Any, memory_bytes: int) -> None:
+        self._request = compiled.create_infer_request()
+        self._names = [_name(port, "output") for port in compiled.outputs]
+        self._memory_bytes = memory_bytes
+
+    def run(self, inputs: Arrays) -> dict[str, NDArray[Any]]:
+        """Compute every output; see ``Executable.run``.
+
+        Raises:
+            ModelError: the graph failed, or an input does not fit it.
+        """
+        try:
+            answers = self._request.infer(dict(inputs), share_inputs=True, share_outputs=True)
+        except Exception as error:  # the library raises RuntimeError, TypeError and its own
+            raise ModelError(f"the model failed: {_one_line(error)}") from error
+        # Copied: the request writes its next answers into the same memory.
+        return {name: np.array(answers[index]) for index, name in enumerate(self._names)}
+
+    def memory_bytes(self) -> int:
+        """Resident bytes this process grew by while the model was compiled."""
+        return self._memory_bytes
+
+    def close(self) -> None:
+        """Free the request and, with it, the compiled model."""
+        del self._request
+
+
+class OpenvinoEngine:
+    """Loads ``.onnx`` and ``.xml`` files on the CPU."""
+
+    name = "openvino"
+
+    def load(self, artifact: Path, entry: str, options: EngineOptions) -> OpenvinoExecutable:
+        """Compile a model file.
+
+        Args:
+            artifact: the model; weights outside it are found beside it.
+            entry: precision to compute in: ``fp32`` (also when empty), ``bf16`` or ``fp16``.
+            options: how it may use the machine.
+
+        Raises:
+            InvalidConfiguration: an unknown precision.
+            ModelError: the file cannot be loaded.
+        """
+        precision = PRECISIONS.get(entry)
+        if precision is None:
+            raise InvalidConfiguration(
+                f"OpenVINO computes in {', '.join(filter(None, PRECISIONS))}; this variant asks for {entry!r}"
+            )
+        before = rss_bytes(os.getpid())
+        try:
+            core = openvino.Core()
+            compiled = core.compile_model(core.read_model(artifact), "CPU", _settings(options, precision))
+            return OpenvinoExecutable(compiled, max(0, rss_bytes(os.getpid()) - before))
+        except ModelError:
+            raise
+        except Exception as error:
+            raise ModelError(f"{artifact.name} cannot be loaded by OpenVINO: {_one_line(error)}") from error
+
+
+def _settings(options: EngineOptions, precision: str) -> dict[str, Any]:
+    return {
+        "PERFORMANCE_HINT": "LATENCY",
+        "NUM_STREAMS": 1,
+        "INFERENCE_NUM_THREADS": options.threads,
+        "INFERENCE_PRECISION_HINT": precision,
+        "ENABLE_CPU_PINNING": False,
+        "ENABLE_HYPER_THREADING": True,  # the threads were counted by whoever started us
+    }
+
+
+def _name(port: Any, role: str) -> str:
+    """A port's name in the graph.
+
+    Raises:
+        ModelError: it has none.
+    """
+    try:
+        return str(port.get_any_name())
+    except RuntimeError as error:
+        raise ModelError(f"an {role} of the model has no name; export it with names") from error
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(str(error).split())[:_MESSAGE_CHARACTERS] or type(error).__name__
