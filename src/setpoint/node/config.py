@@ -7,6 +7,7 @@ from pathlib import Path
 import msgspec
 
 from setpoint.core import InvalidConfiguration, Limits, Objective
+from setpoint.node.cache import CacheTerms
 from setpoint.registry import Bundle
 from setpoint.scheduling import FixedTerms
 
@@ -23,6 +24,7 @@ class ModelConfig(msgspec.Struct, frozen=True):
         variant: the only one to serve with; empty leaves the choice to the objective.
         batching: a batching policy stated by hand, in place of the one that holds the objective.
         weights: tenant to its share of the service where that is not 1.
+        cache: what its response cache may hold; None without one.
     """
 
     bundle: Bundle
@@ -33,6 +35,7 @@ class ModelConfig(msgspec.Struct, frozen=True):
     variant: str = ""
     batching: FixedTerms | None = None
     weights: dict[str, float] = {}
+    cache: CacheTerms | None = None
 
     def __post_init__(self) -> None:
         if self.variant:

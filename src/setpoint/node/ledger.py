@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 
 from setpoint.core import InternalError, SetpointError
+from setpoint.node.cache import ResponseCache
 from setpoint.observe import ModelMetrics
 from setpoint.wire import BatchOutputs
 from setpoint.worker import CallRequest, Request, StreamRequest, TensorRequest
@@ -14,6 +15,9 @@ class Ledger:
     """Gives requests their answers or errors and writes each end into the metrics.
 
     Every accepted request ends here exactly once; where its client has left, the end is only written down.
+
+    Attributes:
+        cache: hears what became of each request; None without one.
     """
 
     def __init__(
@@ -22,37 +26,52 @@ class Ledger:
         self._metrics = metrics
         self._now_ns = now_ns
         self._on_bug = on_bug
+        self.cache: ResponseCache | None = None
 
     def outputs(self, request: TensorRequest, outputs: BatchOutputs, start: int, end: int, run_ns: int) -> None:
         """Answer with rows ``start`` to ``end`` of a batch's outputs."""
         if request.gone:
-            self.cancelled(request)
-            return
-        request.run_ns = run_ns
-        try:
-            request.answer(outputs, start, end)
-        except Exception as error:
-            self._not_written(request, error)
+            self._write_off(request)
         else:
-            self._answered(request)
+            request.run_ns = run_ns
+            try:
+                request.answer(outputs, start, end)
+            except Exception as error:
+                self._not_written(request, error)
+            else:
+                self._answered(request)
+        if self.cache is not None:
+            self.cache.keep_outputs(request, outputs, start, end)
 
     def json(self, request: CallRequest, json: bytes, run_ns: int) -> None:
         """Answer with JSON."""
         if request.gone:
-            self.cancelled(request)
-            return
-        request.run_ns = run_ns
+            self._write_off(request)
+        else:
+            request.run_ns = run_ns
+            try:
+                request.answer(json)
+            except Exception as error:
+                self._not_written(request, error)
+            else:
+                self._answered(request)
+        if self.cache is not None:
+            self.cache.keep_json(request, json)
+
+    def given(self, request: Request, give: Callable[[], None]) -> None:
+        """Answer with what is known: ``give`` writes it."""
         try:
-            request.answer(json)
+            give()
         except Exception as error:
             self._not_written(request, error)
         else:
-            self._answered(request)
+            request.ended = True
+            self._metrics.reached(request, self._now_ns())
 
     def stream_end(self, request: StreamRequest, run_ns: int) -> None:
         """Every event was sent."""
         if request.gone:
-            self.cancelled(request)
+            self._write_off(request)
             return
         request.run_ns = run_ns
         try:
@@ -64,8 +83,25 @@ class Ledger:
 
     def fail(self, request: Request, error: SetpointError) -> None:
         """End a request with an error; nothing where it has ended already."""
+        self._fail(request, error)
+        if self.cache is not None:
+            self.cache.failed(request, error)
+
+    def fail_for_bug(self, requests: Iterable[Request], bug: Exception) -> None:
+        """End those requests that a bug of ours left without an end: nobody may wait for ever."""
+        error = self._internal(bug)
+        for request in requests:
+            self.fail(request, error)
+
+    def cancelled(self, request: Request) -> None:
+        """Write down a request whose client left before its answer, and that no worker holds any more."""
+        self._write_off(request)
+        if self.cache is not None:
+            self.cache.abandoned(request)
+
+    def _fail(self, request: Request, error: SetpointError) -> None:
         if request.gone:
-            self.cancelled(request)
+            self._write_off(request)
             return
         if request.ended:
             return
@@ -77,14 +113,7 @@ class Ledger:
             # Whoever is failed together with this one must still hear of it.
             self._on_bug(bug)
 
-    def fail_for_bug(self, requests: Iterable[Request], bug: Exception) -> None:
-        """End those requests that a bug of ours left without an end: nobody may wait for ever."""
-        error = InternalError(f"a bug in Setpoint, logged under {self._on_bug(bug)}")
-        for request in requests:
-            self.fail(request, error)
-
-    def cancelled(self, request: Request) -> None:
-        """Write down a request whose client left before its answer."""
+    def _write_off(self, request: Request) -> None:
         if not request.ended:
             request.ended = True
             self._metrics.cancelled(request)
@@ -94,8 +123,9 @@ class Ledger:
         self._metrics.answered(request, self._now_ns())
 
     def _not_written(self, request: Request, error: Exception) -> None:
-        # The boundary to the wire: one answer that cannot be written must not take the batch's others with it.
-        if isinstance(error, SetpointError):
-            self.fail(request, error)
-        else:
-            self.fail_for_bug([request], error)
+        # The boundary to the wire: one answer that cannot be written must not take the batch's others with it, nor
+        # those that wait for the same answer and may want it in another form.
+        self._fail(request, error if isinstance(error, SetpointError) else self._internal(error))
+
+    def _internal(self, bug: Exception) -> InternalError:
+        return InternalError(f"a bug in Setpoint, logged under {self._on_bug(bug)}")

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 
 from setpoint.core import Clock, Draining, Limits, NotReady, RefusedError
 from setpoint.machine import fingerprint
+from setpoint.node.cache import ResponseCache, open_cache
 from setpoint.node.config import ModelConfig
 from setpoint.node.crew import Crew, Launch
 from setpoint.node.dispatch import COME_BACK_S, Dispatch
@@ -13,7 +14,7 @@ from setpoint.node.judgement import policy_of
 from setpoint.node.ledger import Ledger
 from setpoint.node.refusals import refusal_error
 from setpoint.node.slot import Slot
-from setpoint.observe import ModelMetrics, ModelReport, Percentiles, QueueReport, model_report
+from setpoint.observe import CacheCounts, ModelMetrics, ModelReport, Percentiles, QueueReport, model_report
 from setpoint.scheduling import Scheduler
 from setpoint.worker import Request, StreamRequest, WorkerHandle
 
@@ -51,6 +52,20 @@ class ModelService:
         )
         self._crew = Crew(config, self.variants, limits, clock, self.metrics, self._dispatch, launch)
         self._closing = False
+        self._cache: ResponseCache | None = None
+        if config.cache is not None:
+            self.metrics.cache = CacheCounts()
+            self._cache = self._ledger.cache = open_cache(
+                config.cache,
+                config.bundle,
+                config.objective,
+                limits,
+                counts=self.metrics.cache,
+                now_ns=clock.now_ns,
+                on_bug=on_bug,
+                ends=self._ledger,
+                enqueue=self._enqueue,
+            )
 
     # --- life ----------------------------------------------------------------------------------------------------
 
@@ -61,17 +76,24 @@ class ModelService:
             SetpointError: the model cannot be loaded.
         """
         self._dispatch.begin(self._crew.slots)
+        if self._cache is not None:
+            self._cache.begin()
         await self._crew.start()
 
     async def close(self) -> None:
         """End the workers and wait until they have ended. A node drains before it closes."""
         self.abandon()
         await self._crew.ended()
+        if self._cache is not None:
+            await self._cache.close()
 
     def abandon(self) -> None:
         """Refuse what is not answered by now, and tell the workers to end."""
         self._closing = True
-        self._dispatch.abandon(Draining("the node was shut down before the request was answered"))
+        error = Draining("the node was shut down before the request was answered")
+        self._dispatch.abandon(error)
+        if self._cache is not None:
+            self._cache.abandon(error)
         self._crew.close()
 
     @property
@@ -110,7 +132,8 @@ class ModelService:
     @property
     def in_flight(self) -> int:
         """Requests that wait or are in a worker. Counted where they are, so that the metrics can be checked with it."""
-        return self._scheduler.waiting_requests + sum(len(slot.requests) for slot in self.slots)
+        elsewhere = self._cache.waiting if self._cache is not None else 0
+        return self._scheduler.waiting_requests + elsewhere + sum(len(slot.requests) for slot in self.slots)
 
     # --- requests ------------------------------------------------------------------------------------------------
 
@@ -127,10 +150,14 @@ class ModelService:
         if request.timeout_ns:
             request.deadline_ns = now_ns + request.timeout_ns
         self.metrics.offered(request.tenant)
-        error = self._enqueue(request, now_ns)
-        if error is not None:
-            self.metrics.refused_at_door(request, error)
-            raise error
+        cache = self._cache
+        if cache is None or not cache.take(request, now_ns):
+            error = self._enqueue(request, now_ns)
+            if error is not None:
+                if cache is not None:
+                    cache.abandoned(request)
+                self.metrics.refused_at_door(request, error)
+                raise error
         self.metrics.accepted += 1
 
     def _enqueue(self, request: Request, now_ns: int) -> RefusedError | None:
@@ -146,6 +173,8 @@ class ModelService:
 
     def cancel(self, request: Request) -> None:
         """The client has left: take its request out of the queue, or forget about its answer."""
+        if self._cache is not None and self._cache.cancel(request):
+            return
         if self._scheduler.cancelled(request):
             self._ledger.cancelled(request)
         elif isinstance(request, StreamRequest):
@@ -160,4 +189,6 @@ class ModelService:
         self._scheduler.tick(now_ns)
         self._dispatch.now()
         self._crew.sweep(now_ns)
+        if self._cache is not None:
+            self._cache.sweep(now_ns)
         self.metrics.tick(now_ns)

@@ -26,6 +26,7 @@ from setpoint.core import (
     Variant,
     error_of,
 )
+from setpoint.node.cache import CacheTerms
 from setpoint.node.config import ModelConfig
 from setpoint.node.service import ModelService
 from setpoint.registry import Bundle
@@ -277,7 +278,15 @@ class SteppedLoop(asyncio.SelectorEventLoop):
 class Scene:
     """A service, its scripted workers, and time."""
 
-    def __init__(self, workers: int = 1, *, start: bool = True, brisk: bool = False, **limits: float) -> None:
+    def __init__(
+        self,
+        workers: int = 1,
+        *,
+        start: bool = True,
+        brisk: bool = False,
+        cache: CacheTerms | None = None,
+        **limits: float,
+    ) -> None:
         """``brisk``: runs are so short that the service looks for the answer on the spot, and gets it there."""
         self.brisk = brisk
         self.clock = SimulatedClock(1)
@@ -287,7 +296,7 @@ class Scene:
         self.bugs: list[BaseException] = []
         self.limits = Limits(**limits)  # type: ignore[arg-type]
         self.service = ModelService(
-            ModelConfig(BUNDLE, Path("nowhere"), workers),
+            ModelConfig(BUNDLE, Path("nowhere"), workers, cache=cache),
             self.limits,
             self.clock,
             self._on_bug,
