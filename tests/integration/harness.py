@@ -11,7 +11,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -118,8 +118,13 @@ class RunningNode:
             return self.stdout_path.read_bytes().endswith(b"\n")
 
         until(announced, timeout_s, "the node is ready")
-        self.port = int(json.loads(self.stdout_path.read_text().splitlines()[0])["url"].rpartition(":")[2])
+        self.port = int(self.announced["url"].rpartition(":")[2])
         return self
+
+    @property
+    def announced(self) -> Any:
+        """What it printed when it was ready."""
+        return json.loads(self.stdout_path.read_text().splitlines()[0])
 
     def workers(self) -> list[int]:
         """Pids of its worker processes."""
@@ -212,21 +217,22 @@ def start_node(
     port: int = 0,
     limits: Mapping[str, float] = {},
     console_script: bool = False,
+    options: Sequence[str] = (),
 ) -> RunningNode:
     """Start ``setpoint serve``; a program that does the same where a limit is asked for that it has no option for."""
     number = len(list(folder.glob("node-*.log")))
     log_path, stdout_path = folder / f"node-{number}.log", folder / f"node-{number}.out"
     stdout_path.touch()
-    options = {name: f"--{name.removesuffix('_s').removesuffix('_rows').replace('_', '-')}" for name in limits}
+    flags = {name: f"--{name.removesuffix('_s').removesuffix('_rows').replace('_', '-')}" for name in limits}
     sizes = [f"--workers={workers}", f"--threads={threads}", f"--port={port}"]
-    if options.keys() <= {"queue_limit_rows", "request_timeout_s", "run_timeout_s", "drain_timeout_s"}:
-        values = [f"{options[name]}={value}" for name, value in limits.items()]
+    if flags.keys() <= {"queue_limit_rows", "request_timeout_s", "run_timeout_s", "drain_timeout_s"}:
+        values = [f"{flags[name]}={value}" for name, value in limits.items()]
         program = (
             [str(Path(sys.executable).with_name("setpoint"))] if console_script else [sys.executable, "-m", "setpoint"]
         )
-        command = [*program, "serve", *models, "--json", *sizes, *values]
+        command = [*program, "serve", *models, "--json", *sizes, *values, *options]
     else:
-        command = [sys.executable, str(NODE_PROGRAM), *models, *sizes, f"--limits={json.dumps(limits)}"]
+        command = [sys.executable, str(NODE_PROGRAM), *models, *sizes, f"--limits={json.dumps(limits)}", *options]
     with log_path.open("wb") as log, stdout_path.open("wb") as stdout:
         process = subprocess.Popen(
             command,

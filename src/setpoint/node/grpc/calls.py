@@ -15,6 +15,7 @@ from setpoint.wire import model_metadata, server_metadata
 
 _WATCH_S = 0.25
 """How often a watched status is looked at. It changes a few times in a node's life."""
+_LAST_WORD_S = 0.2
 INFERENCE = "inference.GRPCInferenceService"
 HEALTH = "grpc.health.v1.Health"
 REFLECTION = tuple(f"grpc.reflection.{version}.ServerReflection" for version in ("v1", "v1alpha"))
@@ -84,6 +85,8 @@ class About:
                 told = status
                 await context.write(_encoded("grpc.health.v1.HealthCheckResponse", status=status))
             if self._ended.is_set():
+                # gRPC's Python client drops a message that arrives together with the end of its stream.
+                await asyncio.sleep(_LAST_WORD_S)
                 return
             try:
                 await asyncio.wait_for(self._ended.wait(), _WATCH_S)
