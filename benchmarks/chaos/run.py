@@ -112,8 +112,9 @@ class Node:
         found = []
         for entry in Path("/proc").glob("[0-9]*"):
             with contextlib.suppress(OSError):
-                state, parent = (entry / "stat").read_text().rpartition(")")[2].split()[:2]
-                if int(parent) == self.process.pid and state not in "ZX":
+                name, _, rest = (entry / "stat").read_text().partition("(")[2].rpartition(")")
+                state, parent = rest.split()[:2]
+                if int(parent) == self.process.pid and state not in "ZX" and name != "setpoint-forks":
                     found.append(int(entry.name))
         return found
 

@@ -60,15 +60,18 @@ def alive(pid: int) -> bool:
     return stat.rpartition(")")[2].split()[0] not in "ZX"
 
 
-def children(pid: int, *, zombies: bool = False) -> list[int]:
-    """Direct children of a process, oldest first."""
+def children(pid: int, *, zombies: bool = False, fork_servers: bool = False) -> list[int]:
+    """Direct children of a process, oldest first; without the processes that its workers are forked from."""
     found = []
     for entry in Path("/proc").iterdir():
         if not entry.name.isdigit():
             continue
         try:
-            fields = (entry / "stat").read_text().rpartition(")")[2].split()
+            name, _, rest = (entry / "stat").read_text().partition("(")[2].rpartition(")")
         except (FileNotFoundError, ProcessLookupError):
+            continue
+        fields = rest.split()
+        if name == "setpoint-forks" and not fork_servers:
             continue
         if int(fields[1]) == pid and (zombies or fields[0] not in "ZX"):
             found.append((int(fields[19]), int(entry.name)))

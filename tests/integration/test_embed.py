@@ -67,7 +67,7 @@ def test_an_estimator_answers_as_it_does_itself_and_leaves_nothing_behind(estima
     with sp.serve(estimator, objective="p99<=50ms", name="sign") as service:
         answer = service.infer({"X": rows})
         pids = processes_of(service)
-        assert len(pids) == 2
+        assert len(pids) == 3, "the node, the process that workers are forked from, and a worker"
         home = Path(service._folder.name)
         assert home.is_dir()
     np.testing.assert_array_equal(answer["label"], estimator.predict(rows))  # type: ignore[attr-defined]

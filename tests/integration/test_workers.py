@@ -175,7 +175,7 @@ class Forks(sp.Model):
         worker = node.call("model/nap", seconds=0).json
         assert all(map(alive, forked()))
         os.kill(worker, signal.SIGKILL)
-        second = until(lambda: [pid for pid in node.workers() if pid != worker], what="a new worker")[0]
+        second = until(lambda: [pid for pid in node.workers() if pid not in (worker, *forked())])[0]
         assert node.call("model/nap", timeout_s=10, seconds=0).json == second  # idle when it died
         killer = killed_soon(second, 0.3)
         third = node.call("model/nap", timeout_s=10, seconds=1).json  # busy when it died

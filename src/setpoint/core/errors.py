@@ -5,6 +5,8 @@
     SetpointError
     ├── RequestError              the client's request: answered 4xx, never logged as our failure
     │   ├── InvalidRequest          malformed, wrong types, wrong shapes              400
+    │   ├── Unauthenticated         who asks did not say who they are                 401
+    │   ├── Forbidden               who asks may not do this                          403
     │   ├── NotFound                no such model, version, endpoint, route           404
     │   ├── MethodNotAllowed        the route exists, the verb does not               405
     │   ├── RequestTimeout          the client was too slow to send its request       408
@@ -59,6 +61,18 @@ class InvalidRequest(RequestError):
     """The request is malformed or does not fit the model's signature."""
 
     kind = "invalid_request"
+
+
+class Unauthenticated(RequestError):
+    """The request needs a credential and shows none."""
+
+    kind = "unauthenticated"
+
+
+class Forbidden(RequestError):
+    """The request shows a credential that does not allow this, or nobody may do it here."""
+
+    kind = "forbidden"
 
 
 class NotFound(RequestError):

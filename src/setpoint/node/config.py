@@ -8,7 +8,7 @@ import msgspec
 
 from setpoint.core import InvalidConfiguration, Limits, Objective
 from setpoint.node.cache import CacheTerms
-from setpoint.registry import Bundle
+from setpoint.registry import Bundle, Registry
 from setpoint.scheduling import FixedTerms
 
 
@@ -24,6 +24,8 @@ class ModelConfig(msgspec.Struct, frozen=True):
         variant: the only one to serve with; empty leaves the choice to the objective.
         batching: a batching policy stated by hand, in place of the one that holds the objective.
         weights: tenant to its share of the service where that is not 1.
+        follows: reference that a reload asks the registry for, such as ``sentiment:champion``; empty is the newest
+            version of the bundle's name.
         cache: what its response cache may hold; None without one.
     """
 
@@ -35,6 +37,7 @@ class ModelConfig(msgspec.Struct, frozen=True):
     variant: str = ""
     batching: FixedTerms | None = None
     weights: dict[str, float] = {}
+    follows: str = ""
     cache: CacheTerms | None = None
 
     def __post_init__(self) -> None:
@@ -51,6 +54,14 @@ class ModelConfig(msgspec.Struct, frozen=True):
             )
 
 
+class LoadedTerms(msgspec.Struct, frozen=True):
+    """How a model is served that nobody said more about: see ``ModelConfig``."""
+
+    workers: int = 1
+    threads: int = 1
+    objective: Objective | None = None
+
+
 class NodeConfig(msgspec.Struct, frozen=True):
     """A node.
 
@@ -61,6 +72,11 @@ class NodeConfig(msgspec.Struct, frozen=True):
         lifeline: a descriptor whose end of file means that the process that started this node is gone, and that the
             node must go too; -1 without.
         grpc_port: where it also serves gRPC, on the same host; 0 takes a free one, None is without.
+        memory_bytes: what the node and all workers may hold together; models that are not asked are parked for others
+            then. 0 is without such a bound: every model stays awake.
+        registry: where models are loaded from at run time; None without.
+        admin_token: what whoever loads and unloads models must show; nobody may without one.
+        loaded: how models that are loaded at run time are served: each of them gets these workers and threads.
     """
 
     host: str
@@ -69,6 +85,10 @@ class NodeConfig(msgspec.Struct, frozen=True):
     limits: Limits = Limits()
     lifeline: int = -1
     grpc_port: int | None = None
+    memory_bytes: int = 0
+    registry: Registry | None = None
+    admin_token: str = ""
+    loaded: LoadedTerms = LoadedTerms()
 
     def __post_init__(self) -> None:
         names = [model.bundle.name for model in self.models]

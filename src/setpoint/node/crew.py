@@ -7,7 +7,7 @@ import logging
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
-from setpoint.core import Clock, Limits, ModelError, error_of
+from setpoint.core import Clock, Draining, Limits, ModelError, SetpointError, error_of
 from setpoint.node.config import ModelConfig
 from setpoint.node.slot import Slot, State
 from setpoint.observe import ModelMetrics
@@ -71,7 +71,7 @@ class Crew:
         self._launch = launch
         self._restart = RestartPolicy()
         self._loop: asyncio.AbstractEventLoop
-        self._started: asyncio.Future[None]
+        self._started: asyncio.Future[None] | None = None
         self._closing = False
         self._last_failure = ""
 
@@ -81,20 +81,24 @@ class Crew:
         return any(slot.state in (State.IDLE, State.BUSY) for slot in self.slots)
 
     async def start(self) -> None:
-        """Start the workers and wait until every one of them is ready.
+        """Start the workers and wait until every one of them is ready; also again, when ``close`` has ended them.
 
         Raises:
             SetpointError: the model cannot be loaded.
         """
         self._loop = asyncio.get_running_loop()
         self._started = self._loop.create_future()
+        self._closing = False
+        self.refusal = ""
         for slot in self.slots:
+            slot.failed_starts = 0
             self._start_worker(slot)
         await self._started
 
     def close(self) -> None:
         """Tell the workers to end; what they hold is nobody's business any more."""
         self._closing = True
+        self._start_is_over(Draining(f"{self._model} was told to end while it was starting"))
         for slot in self.slots:
             if slot.handle is not None:
                 slot.handle.close()
@@ -123,14 +127,13 @@ class Crew:
             slot.release()
             slot.ready_ns = self._now_ns()
             self._judge_hope()
-            if not self._started.done() and all(slot.state is not State.STARTING for slot in self.slots):
-                self._started.set_result(None)
+            if all(slot.state is not State.STARTING for slot in self.slots):
+                self._start_is_over()
             self._owner.worker_ready(slot)
         elif isinstance(report, Broken):
             slot.end_reason = "broken"
             self._last_failure = report.message
-            if not self._started.done():
-                self._started.set_exception(error_of(report.kind, f"{self._model}: {report.message}"))
+            self._start_is_over(error_of(report.kind, f"{self._model}: {report.message}"))
         else:
             self._owner.worker_said(slot, worker, report)
 
@@ -163,9 +166,17 @@ class Crew:
     def _slot_of(self, worker: WorkerHandle) -> Slot:
         return next(slot for slot in self.slots if slot.handle is worker)
 
+    def _start_is_over(self, error: SetpointError | None = None) -> None:
+        """Tell whoever waits in ``start``, if anybody still does."""
+        if self._started is None or self._started.done():
+            return
+        if error is None:
+            self._started.set_result(None)
+        else:
+            self._started.set_exception(error)
+
     def _start_failed(self, reason: str) -> None:
-        if not self._started.done():
-            self._started.set_exception(ModelError(f"{self._model}: {reason}"))
+        self._start_is_over(ModelError(f"{self._model}: {reason}"))
 
     def _judge_hope(self) -> None:
         """Decide whether new requests may wait for a worker."""
@@ -181,7 +192,7 @@ class Crew:
         self._loop.call_later(self._restart.delay_s(slot.failed_starts), self._start_worker, slot)
 
     def _start_worker(self, slot: Slot) -> None:
-        if self._closing:
+        if self._closing or slot.handle is not None:  # a timer from before the last ``close`` comes too late
             return
         manifest = self._config.bundle.manifest
         spec = WorkerSpec(

@@ -8,20 +8,24 @@ import logging
 import os
 import signal
 import uuid
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 from setpoint.core import MissingExtra, SystemClock
+from setpoint.node.admin_routes import admin_routes
 from setpoint.node.allocator import keep_freed_memory
 from setpoint.node.config import NodeConfig
 from setpoint.node.door import Door
 from setpoint.node.exposition import exposition
+from setpoint.node.fleet import Fleet
 from setpoint.node.gateway import Gateway
 from setpoint.node.heartbeat import Heartbeat
 from setpoint.node.http import Exchange, HttpServer
 from setpoint.node.service import ModelService
 from setpoint.observe import CONTENT_TYPE
 from setpoint.wire import refuse_overflow
+from setpoint.worker import ForkServers, WorkerHandle
 
 if TYPE_CHECKING:
     from setpoint.node.grpc import GrpcServer
@@ -42,12 +46,14 @@ class Node:
         self._now_ns = clock.now_ns
         self._started = False
         self._stop = asyncio.Event()
-        self.services = tuple(ModelService(model, config.limits, clock, log_bug) for model in config.models)
         self.server = HttpServer(self._handle, config.limits, clock, log_bug)
         door = Door(config.limits, self.server.refuse_while_draining, self.server.bug)
         gateway = Gateway(door, lambda: self.ready)
-        for service in self.services:
-            gateway.publish(service)
+        self._forks = ForkServers()
+        launch = partial(WorkerHandle, nursery=self._forks)
+        self.fleet = Fleet(config, clock, log_bug, gateway, launch, self._forks.pids)
+        for (method, path), handler in admin_routes(self.fleet, config.admin_token, log_bug).items():
+            gateway.router.add(method, path, handler)
         gateway.router.add("GET", "/metrics", self._metrics)
         self._route = door.unpacking(gateway.router.route)
         self.grpc = None if config.grpc_port is None else self._grpc_server()
@@ -55,8 +61,13 @@ class Node:
 
     @property
     def ready(self) -> bool:
-        """Every model can answer, and the node is not shutting down."""
-        return self._started and not self.server.draining and all(service.ready for service in self.services)
+        """Every model can answer, at once or after its wake, and the node is not shutting down."""
+        return self._started and not self.server.draining and self.fleet.ready
+
+    @property
+    def services(self) -> Sequence[ModelService]:
+        """The models that requests reach now."""
+        return self.fleet.services
 
     def _grpc_server(self) -> GrpcServer:
         try:
@@ -74,7 +85,7 @@ class Node:
         host, port = await self.server.listen(self._config.host, self._config.port)
         grpc_port = 0
         sweeper = asyncio.create_task(self._sweep())
-        starting = asyncio.gather(*(service.start() for service in self.services))
+        starting = asyncio.create_task(self.fleet.start())
         stopped = asyncio.create_task(self._stop.wait())
         try:
             self._heartbeat = Heartbeat(self._now_ns)
@@ -96,8 +107,9 @@ class Node:
             await self.server.close()
             if self.grpc is not None:
                 await self.grpc.close()
-            await asyncio.gather(*(service.close() for service in self.services))
+            await self.fleet.close()
             sweeper.cancel()
+            self._forks.close()
             if self._heartbeat is not None:
                 self._heartbeat.close()
 
@@ -111,6 +123,7 @@ class Node:
         return self._stop.is_set()
 
     async def _drain(self) -> None:
+        self.fleet.stop_loading()
         timeout_s = self._config.limits.drain_timeout_s
         draining: list[Coroutine[None, None, object]] = [self.server.drain(timeout_s, self._give_up)]
         if self.grpc is not None:
@@ -123,8 +136,7 @@ class Node:
             self.server.in_flight + (self.grpc.in_flight if self.grpc else 0),
             self._config.limits.drain_timeout_s,
         )
-        for service in self.services:
-            service.abandon()
+        self.fleet.abandon()
 
     def _handle(self, exchange: Exchange) -> None:
         self._route(exchange)
@@ -132,19 +144,16 @@ class Node:
     def _metrics(self, exchange: Exchange) -> None:
         server = self.server
         lag = self._heartbeat.lag if self._heartbeat is not None else None
-        text = exposition(self.services, server.responses, server.connections, server.in_flight, os.getpid(), lag)
+        text = exposition(
+            self.fleet.everything, server.responses, server.connections, server.in_flight, os.getpid(), lag
+        )
         exchange.respond(200, text, CONTENT_TYPE)
 
     async def _sweep(self) -> None:
         while True:
             await asyncio.sleep(_SWEEP_S)
-            now_ns = self._now_ns()
-            for service in self.services:
-                try:
-                    service.sweep(now_ns)
-                except Exception as bug:
-                    # A bug in one sweep must not end all that follow: nothing would ever time out again.
-                    log_bug(bug)
+            self.fleet.sweep(self._now_ns())
+            self._forks.bury_strangers()
 
 
 def _settle() -> None:

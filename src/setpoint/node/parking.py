@@ -184,6 +184,10 @@ class ParkingLot:
         berth.retry_ns = now_ns + delay_ns
         berth.turn(Phase.PARKED, now_ns)
 
+    def forgive(self, name: str) -> None:
+        """Try to wake it again as soon as it is asked, whatever failed before."""
+        self._berths[name].failures = self._berths[name].retry_ns = 0
+
     def parked(self, name: str, now_ns: int) -> None:
         """Its workers have ended."""
         berth = self._expect(name, Phase.PARKING)

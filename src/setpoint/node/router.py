@@ -22,9 +22,16 @@ class Router:
 
     def __init__(self) -> None:
         self._routes: dict[bytes, dict[bytes, Handler]] = {}
+        self._families: dict[bytes, Handler] = {}
 
     def add(self, method: str, path: str, handler: Handler) -> None:
-        """Register a handler. HEAD is answered by GET's."""
+        """Register a handler. HEAD is answered by GET's.
+
+        A path that ends in ``/*`` stands for all paths below it that have no handler of their own, by any method.
+        """
+        if path.endswith("/*"):
+            self._families[path[:-1].encode()] = handler
+            return
         methods = self._routes.setdefault(path.encode(), {})
         methods[method.encode()] = handler
         if method == "GET":
@@ -48,6 +55,10 @@ class Router:
         """
         methods = self._routes.get(exchange.path) or self._routes.get(_normal(exchange.path))
         if methods is None:
+            for prefix, family in self._families.items():
+                if exchange.path.startswith(prefix):
+                    family(exchange)
+                    return
             raise self._not_found(exchange.path)
         handler = methods.get(exchange.method)
         if handler is None:

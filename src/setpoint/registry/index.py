@@ -64,6 +64,14 @@ class Index(msgspec.Struct, frozen=True, rename="camel"):
         found = {tag.version: entry for tag, entry in self._tags() if tag.name == name and tag.version}
         return dict(sorted(found.items()))
 
+    def newest_versions(self) -> dict[str, int]:
+        """The newest version of every name."""
+        newest: dict[str, int] = {}
+        for reference, _ in self._tags():
+            if reference.version:
+                newest[reference.name] = max(reference.version, newest.get(reference.name, 0))
+        return newest
+
     def aliases(self, name: str) -> dict[str, str]:
         """The aliases of a name and the digests they point at."""
         return {tag.alias: entry.digest for tag, entry in self._tags() if tag.name == name and tag.alias}

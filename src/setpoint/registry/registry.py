@@ -78,6 +78,10 @@ class Registry:
             if self._is_ours(entry)
         ]
 
+    def newest_versions(self) -> dict[str, int]:
+        """The newest version of every name; reads one file, whatever there is."""
+        return self._layout.read_index().newest_versions()
+
     def set_alias(self, name: str, alias: str, version: int) -> Bundle:
         """Point ``name:alias`` at a version, atomically; returns the bundle it points at now.
 

@@ -8,6 +8,7 @@ import msgspec
 
 from setpoint.core import (
     DeadlineExceeded,
+    Forbidden,
     MethodNotAllowed,
     NotFound,
     OverShare,
@@ -16,11 +17,14 @@ from setpoint.core import (
     RequestTimeout,
     RequestTooLarge,
     SetpointError,
+    Unauthenticated,
     UnsupportedMedia,
 )
 from setpoint.wire.openai_errors import OPENAI_PREFIX, openai_error_body
 
 _STATUS: dict[type[SetpointError], int] = {
+    Unauthenticated: 401,
+    Forbidden: 403,
     NotFound: 404,
     MethodNotAllowed: 405,
     RequestTimeout: 408,
@@ -52,6 +56,8 @@ def headers_of(error: SetpointError) -> tuple[tuple[str, str], ...]:
         return (("retry-after", str(max(1, math.ceil(error.retry_after_s)))), ("retry-after-ms", str(retry_ms)))
     if isinstance(error, MethodNotAllowed):
         return (("allow", ", ".join(error.allowed)),)
+    if isinstance(error, Unauthenticated):
+        return (("www-authenticate", "Bearer"),)
     return ()
 
 

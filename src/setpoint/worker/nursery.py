@@ -114,6 +114,10 @@ class ForkServers:
         if threads not in self._servers:
             self._servers[threads] = self._begin(threads)
 
+    def pids(self) -> list[int]:
+        """Of the fork servers."""
+        return [server.pid for server in self._servers.values()]
+
     def bury_strangers(self) -> None:
         """Wait for the dead among those processes that became our children because their own parents have ended.
 
