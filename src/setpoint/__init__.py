@@ -18,13 +18,14 @@ if TYPE_CHECKING:
         model_from_function,
         uses,
     )
-    from setpoint.client import Client
+    from setpoint.client import AsyncClient, Client
     from setpoint.embed import Service, pack, serve
 
 __version__ = "0.1.0"
 
 # Loaded when first asked for: `setpoint --help` and the node import this package and need no numpy.
 _PLACES = {
+    "AsyncClient": "setpoint.client",
     "Audio": "setpoint.authoring",
     "Client": "setpoint.client",
     "Context": "setpoint.authoring",
@@ -43,6 +44,7 @@ _PLACES = {
 }
 
 __all__ = [
+    "AsyncClient",
     "Audio",
     "Client",
     "Context",

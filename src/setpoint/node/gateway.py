@@ -15,7 +15,7 @@ from setpoint.node.openai_routes import OpenAIRoutes
 from setpoint.node.router import Router, Routes
 from setpoint.node.service import ModelService
 from setpoint.node.v2_routes import v2_routes
-from setpoint.wire import docs_page, openapi_document, server_metadata
+from setpoint.wire import catalogue, catalogue_entry, docs_page, openapi_document, server_metadata
 
 HTML = b"text/html; charset=utf-8"
 
@@ -39,9 +39,8 @@ class Gateway:
     def publish(self, service: ModelService) -> None:
         """Route requests for its name to this service; where another one was published under it, instead of that."""
         self.withdraw(service.name)
-        routes = {**v2_routes(service, self._door), **native_routes(service, self._door)} | self._openai.publish(
-            service
-        )
+        routes = {**v2_routes(service, self._door), **native_routes(service, self._door)}
+        routes |= self._openai.publish(service)
         bundle = service.config.bundle
         for (method, path), handler in routes.items():
             self.router.add(method, path, signed(handler, bundle.name, bundle.digest))
@@ -65,6 +64,7 @@ class Gateway:
         add("GET", "/v2", lambda exchange: exchange.respond(200, metadata))
         add("GET", "/v2/health/live", lambda exchange: exchange.respond(200, b'{"live":true}'))
         add("GET", "/v2/health/ready", self._health_ready)
+        add("GET", "/models", self._models)
         add("GET", "/openapi.json", self._openapi_document)
         add("GET", "/docs", lambda exchange: exchange.respond(200, page, HTML))
         add("GET", "/", lambda exchange: exchange.respond(307, b"", HTML, ((b"location", b"/docs"),)))
@@ -72,6 +72,14 @@ class Gateway:
     def _health_ready(self, exchange: Exchange) -> None:
         ready = self._ready()
         exchange.respond(200 if ready else 503, b'{"ready":true}' if ready else b'{"ready":false}')
+
+    def _models(self, exchange: Exchange) -> None:
+        bundles = [(service, service.config.bundle) for service, _ in self._published.values()]
+        entries = [
+            catalogue_entry(bundle.name, bundle.version, bundle.digest, bundle.manifest, ready=service.ready)
+            for service, bundle in bundles
+        ]
+        exchange.respond(200, catalogue(entries))
 
     def _openapi_document(self, exchange: Exchange) -> None:
         if not self._openapi:

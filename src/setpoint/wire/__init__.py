@@ -2,8 +2,8 @@
 
 from setpoint.wire import sse
 from setpoint.wire.batch import BatchOutputs
-from setpoint.wire.compression import CODINGS, answer_coding, deflate, inflate
 from setpoint.wire.catalogue import catalogue, catalogue_entry
+from setpoint.wire.compression import CODINGS, answer_coding, deflate, inflate
 from setpoint.wire.docs_page import docs_page
 from setpoint.wire.errors import body_of, headers_of, status_of
 from setpoint.wire.infer_request import InferRequest
