@@ -16,6 +16,8 @@ NOT_SLOWER = 0.95
 """What a variant that is only smaller must keep of the original's speed."""
 USABLE_SHARE = 0.9
 """Of a capacity: beyond it queues grow without bound. The scheduler leaves a variant at the same share."""
+_NEAR = 3.0
+"""Times the drop that is allowed: what loses up to that much is worth mentioning."""
 DEFAULT_DROP_PERCENT = 1.0
 """What may be lost where the objective does not say."""
 
@@ -35,6 +37,11 @@ def why_drop_for_accuracy(entry: Entry, floor: float) -> str:
         f"may lose {100 * loss.high:.2g} % of {entry.verdict.metric}"
         f" ({100 * loss.value:.2g} % seen on {loss.rows} rows), more than {100 * (1 - floor):.2g} %"
     )
+
+
+def near_miss(entry: Entry, floor: float) -> bool:
+    """Whether a variant that is too inaccurate is close enough to be measured, to say what a larger drop would give."""
+    return entry.verdict is not None and 1.0 - entry.variant.accuracy <= _NEAR * (1.0 - floor)
 
 
 def worth_another_layout(measured: Sequence[Measured]) -> bool:

@@ -268,7 +268,8 @@ class Optimizer:
             rules=self._rules,
             tell=self._tell,
         )
-        standing = [entry for entry in entries if entry.kept]
+        floor = front.floor_of(self._request.objective)
+        standing = [entry for entry in entries if entry.kept or front.near_miss(entry, floor)]
         found: dict[str, list[Measured]] = {entry.variant.name: [] for entry in standing}
         layouts = list(layouts_of(self._machine.cores))
         for index, (workers, threads) in enumerate(layouts):
@@ -277,14 +278,14 @@ class Optimizer:
             left_s = (self._request.budget_s - self._spent_s()) / (len(layouts) - index)
             for measured in await profiler.measure(candidates[0], candidates[1:], self._machine, left_s):
                 found[measured.candidate.variant].append(measured)
+        original = found[entries[0].variant.name]
         result = []
         for entry in entries:
-            if entry.kept:
-                measured_all = tuple(found[entry.variant.name])
-                original = found[entries[0].variant.name][: len(measured_all)]
-                dropped = "" if entry.verdict is None else front.why_drop_for_speed(measured_all, original)
-                entry = msgspec.structs.replace(entry, measured=measured_all, dropped=dropped)
-            result.append(entry)
+            measured_all = tuple(found.get(entry.variant.name, ()))
+            dropped = entry.dropped
+            if entry.kept and entry.verdict is not None:
+                dropped = front.why_drop_for_speed(measured_all, original[: len(measured_all)])
+            result.append(msgspec.structs.replace(entry, measured=measured_all, dropped=dropped))
         return front.without_needless(result)
 
     def _conclude(self, entries: list[Entry], skipped: list[Skipped], metric: str, examples: Examples) -> Study:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from setpoint.core import Objective
 from setpoint.optimize.front import latency_of
 from setpoint.optimize.study import Entry, Point, Study
@@ -66,9 +68,10 @@ def _missed_rate(study: Study, point: Point, objective: Objective | None) -> lis
     goal = objective.rate if objective else None
     if goal is None or point.rate_per_s >= goal.bound:
         return []
-    cores = -(-point.workers * point.threads * goal.bound // point.rate_per_s)
+    workers = math.ceil(goal.bound / (point.rate_per_s / point.workers) - 1e-9)
     sentences = [
-        f"{goal.bound:g} rows/s cannot be held here: {rate(point.rate_per_s)} can; {cores:.0f} such cores would hold it"
+        f"{goal.bound:g} rows/s cannot be held here: {rate(point.rate_per_s)} can;"
+        f" {workers * point.threads} such cores would hold it"
     ]
     faster = _faster_but_worse(study, point.rate_per_s)
     return sentences + faster
