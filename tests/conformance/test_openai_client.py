@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+import jsonschema
 import numpy as np
 import openai
 import pytest
@@ -15,6 +16,7 @@ from setpoint.client import Client
 
 EMBEDDER = """
 import dataclasses, zlib
+import jsonschema
 import numpy as np
 import setpoint as sp
 
@@ -204,3 +206,21 @@ async def _asynchronous(url: str) -> list[list[float]]:
 def test_the_asynchronous_client_too(client: openai.OpenAI, url: str) -> None:
     expected = [row.embedding for row in client.embeddings.create(model="embedder", input=["a", "b"]).data]
     assert asyncio.run(_asynchronous(url)) == expected
+
+
+def test_the_openapi_document_describes_what_is_answered(node: RunningNode) -> None:
+    document = node.ask("GET", "/openapi.json").json
+    store = {"components": document["components"]}
+
+    def judge(name: str, answer: object) -> None:
+        jsonschema.Draft202012Validator({"$ref": f"#/components/schemas/{name}", **store}).validate(answer)
+
+    request = document["paths"]["/v1/embeddings"]["post"]["requestBody"]["content"]["application/json"]["example"]
+    judge("EmbeddingsRequest", request)
+    for encoding in ("float", "base64"):
+        judge("EmbeddingsResponse", node.ask("POST", "/v1/embeddings", {**request, "encoding_format": encoding}).json)
+    judge("OpenAIModels", node.ask("GET", "/v1/models").json)
+    judge("OpenAIModel", node.ask("GET", "/v1/models/plain").json)
+    judge("OpenAIError", node.ask("GET", "/v1/models/nobody").json)
+    judge("OpenAIError", node.ask("POST", "/v1/embeddings", b"[").json)
+    judge("Catalogue", node.ask("GET", "/models").json)

@@ -10,6 +10,7 @@ import msgspec
 
 from setpoint.core import Endpoint, ModelManifest
 from setpoint.wire.openapi_examples import REFERENCE, example_of, infer_example
+from setpoint.wire.openapi_openai import catalogue_path, openai_paths, openai_schemas, openai_tags
 
 OPENAPI_VERSION = "3.1.0"
 Json = dict[str, Any]
@@ -41,8 +42,8 @@ def openapi_document(models: Sequence[tuple[str, ModelManifest]], version: str) 
         a document that the OpenAPI 3.1 schema accepts. A model's schema ``Hit`` is the component ``NAME.Hit``, so
         that models never share one; components without a dot are the server's own.
     """
-    schemas = _own_schemas()
-    paths: Json = dict(_server_paths())
+    schemas = _own_schemas() | openai_schemas()
+    paths: Json = _server_paths() | catalogue_path(_errors()) | openai_paths(models)
     for name, manifest in models:
         schemas |= {f"{name}.{key}": _renamed(schema, name) for key, schema in manifest.schemas.items()}
     for name, manifest in models:
@@ -61,6 +62,7 @@ def openapi_document(models: Sequence[tuple[str, ModelManifest]], version: str) 
         "servers": [{"url": "/"}],
         "tags": [
             *({"name": name, "description": _model_summary(manifest)} for name, manifest in models),
+            *openai_tags(),
             {"name": "server", "description": "Health, metadata and metrics of the server"},
         ],
         "paths": paths,
