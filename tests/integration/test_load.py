@@ -18,6 +18,7 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 from harness import RunningNode
+from onnx import TensorProto, helper
 from unruly import CAPACITY_PER_S, STALL_S, Unruly, unruly_server
 
 from setpoint.plan import LoadPlan, parse_arrivals, run_load
@@ -89,6 +90,31 @@ def test_a_real_node_is_measured_through_both_of_its_protocols(iris: tuple[str, 
     for path in ("/v2/models/iris/infer", "/models/iris/predict"):
         result = one(f"{url}{path}", *common, "--data", str(lines))
         assert result["statuses"] == {"200": result["offered"]}
+
+
+def test_tensors_travel_as_bytes_where_that_is_asked_for(iris: tuple[str, Path]) -> None:
+    url, data = iris
+    common = ("--rate", "200", "--for", "1s", "--deadline", "400ms", "--wire", "binary")
+    for more in ((), ("--data", str(data), "--rows", "3")):
+        result = one(f"{url}/v2/models/iris", *common, *more)
+        assert result["target"] == "V2 binary"
+        assert result["statuses"] == {"200": result["offered"]}
+
+
+def test_a_node_is_measured_over_grpc(pack: Callable[..., str], serve: Callable[..., RunningNode]) -> None:
+    pytest.importorskip("grpc")
+    ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["N", 4]) for name in ("x", "y")]
+    graph = helper.make_graph([helper.make_node("Add", ["x", "x"], ["y"])], "double", ends[:1], ends[1:])
+    opset = helper.make_opsetid("", 17)
+    node = serve(pack(helper.make_model(graph, opset_imports=[opset], ir_version=9)), options=("--grpc-port", "0"))
+    (name,) = [model["name"] for model in node.announced["models"]]
+    result = one(f"grpc://{node.announced['grpc']}/{name}", "--rate", "100", "--for", "1s", "--deadline", "400ms")
+    assert result["target"] == "V2 gRPC"
+    assert result["statuses"] == {"200": result["offered"]}
+    refused = run(f"grpc://{node.announced['grpc']}/nothing", "--rate", "1", "--deadline", "1s")
+    assert refused.returncode == 1
+    assert "NOT_FOUND" in refused.stderr
+    assert "Traceback" not in refused.stderr
 
 
 def test_several_rates_make_a_table_a_record_and_a_picture(iris: tuple[str, Path], tmp_path: Path) -> None:

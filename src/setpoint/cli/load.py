@@ -131,6 +131,13 @@ class DurationOrNone(Duration):
 @click.option(
     "-H", "--header", "headers", multiple=True, metavar="NAME:VALUE", help="Send this header; may be repeated."
 )
+@click.option(
+    "--wire",
+    type=click.Choice(["json", "binary"]),
+    default="json",
+    show_default=True,
+    help="How tensors travel to …/v2/models/NAME.",
+)
 @click.option("--rows", type=click.IntRange(1), default=1, show_default=True, help="Rows of a request.")
 @click.option(
     "--length", type=click.IntRange(1), default=8, show_default=True, help="Of free axes such as a sequence's, made up."
@@ -161,6 +168,7 @@ def command(
     timeout: float | None,
     in_flight: int,
     seed: int,
+    wire: str,
     as_json: bool,
     out: Path | None,
     picture: Path | None,
@@ -168,8 +176,8 @@ def command(
     """Send a server traffic and say what it holds.
 
     Requests are sent at their times whether or not earlier ones are answered, and latency counts from the time they
-    were due. URL is …/v2/models/NAME (Open Inference Protocol), …/models/NAME/ENDPOINT, or any other that takes a
-    POST, with --body or --data. Exit code 1 where this machine could not keep time, so that nothing was measured.
+    were due. URL is …/v2/models/NAME (Open Inference Protocol; grpc://HOST:PORT/NAME for gRPC), …/v1/embeddings
+    (OpenAI), …/models/NAME/ENDPOINT, or any other that takes a POST, with --body or --data. Exit code 1 where this machine could not keep time, so that nothing was measured.
 
     \b
       setpoint load http://127.0.0.1:8000/v2/models/iris --rate 200 --deadline 20ms
@@ -185,7 +193,7 @@ def command(
         if not find_max and not arrivals.times_ns:
             raise click.UsageError("say how much to send: --rate 200, or --find-max")
         rates = (_START_PER_S,) if find_max else (0.0,)  # 0: as recorded
-    options = RequestOptions(data, _body(body), _headers(headers), rows, length, seed)
+    options = RequestOptions(data, _body(body), _headers(headers), rows, length, seed, wire)
     plan = LoadPlan(
         arrivals=arrivals,
         rate_per_s=rates[0],

@@ -30,7 +30,8 @@ _SENT_PER_TURN = 32
 _SWEEP_S = 0.05
 _HEAD_START_NS = 50_000_000
 _EXCERPT_BYTES = 300
-REFUSALS = (429, 503)
+REFUSALS = (429, 503, 504)
+"""504 too: the server says itself that it will not make it, or did not."""
 
 
 class LoadPlan(msgspec.Struct, frozen=True):

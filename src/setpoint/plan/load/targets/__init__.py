@@ -6,7 +6,8 @@ is not HTTP/1.1 brings its own ``transport.Transport``.
 
 from __future__ import annotations
 
-from setpoint.plan.load.targets import native, plain, v2_json
+from setpoint.core import InvalidConfiguration
+from setpoint.plan.load.targets import native, openai, plain, v2_binary, v2_grpc, v2_json
 from setpoint.plan.load.targets.asking import split
 from setpoint.plan.load.targets.options import RequestOptions
 from setpoint.plan.load.transport import Target
@@ -23,8 +24,14 @@ def find_target(url: str, options: RequestOptions) -> Target:
         NotReady: nothing answers.
     """
     parts = split(url)
+    if v2_grpc.recognises(parts):
+        return v2_grpc.target(parts, options)
     if v2_json.recognises(parts):
-        return v2_json.target(parts, options)
+        return v2_binary.target(parts, options) if options.wire == "binary" else v2_json.target(parts, options)
+    if options.wire != "json":
+        raise InvalidConfiguration(f"--wire {options.wire} goes with …/v2/models/NAME, got {url!r}")
+    if openai.recognises(parts):
+        return openai.target(parts, options)
     if (operation := native.describe(parts, options)) is not None:
         return native.target(parts, operation, options)
     return plain.target(parts, options)

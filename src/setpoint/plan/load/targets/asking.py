@@ -18,11 +18,13 @@ def split(url: str) -> SplitResult:
     """The parts of a URL that we can ask.
 
     Raises:
-        InvalidConfiguration: it is not plain HTTP.
+        InvalidConfiguration: it is neither plain HTTP nor gRPC.
     """
     parts = urlsplit(url)
-    if parts.scheme != "http" or not parts.hostname or parts.fragment:
-        raise InvalidConfiguration(f"expected a URL such as http://127.0.0.1:8000/v2/models/iris, got {url!r}")
+    if parts.scheme not in ("http", "grpc") or not parts.hostname or parts.fragment:
+        raise InvalidConfiguration(
+            f"expected a URL such as http://127.0.0.1:8000/v2/models/iris or grpc://127.0.0.1:8001/iris, got {url!r}"
+        )
     return parts
 
 

@@ -18,6 +18,7 @@ class RequestOptions(msgspec.Struct, frozen=True):
         rows: of one request, where they are made up or cut from an ``.npz``.
         length: of free axes other than the first, where they are made up.
         seed: of made-up values.
+        wire: how tensors travel by V2 over HTTP: ``json`` or ``binary``.
     """
 
     data: Path | None = None
@@ -26,3 +27,4 @@ class RequestOptions(msgspec.Struct, frozen=True):
     rows: int = 1
     length: int = 8
     seed: int = 1
+    wire: str = "json"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import SplitResult
@@ -50,13 +50,19 @@ def target(url: SplitResult, options: RequestOptions) -> Posts:
     Raises:
         SetpointError: the server does not know the model, or does not take the requests.
     """
-    match = _PATH.fullmatch(url.path)
-    assert match is not None
+    base = model_path(url)
     headers = {"content-type": JSON, **options.headers}
-    path = f"{match[1]}/infer"
-    bodies = [options.body] if options.body is not None else _bodies(url, match[1], options)
+    path = f"{base}/infer"
+    bodies = [options.body] if options.body is not None else _bodies(url, base, options)
     try_once(url, path, bodies[0], headers)
     return make_posts("V2 JSON", url, path, bodies, headers, check)
+
+
+def model_path(url: SplitResult) -> str:
+    """The part of a recognised path that names the model."""
+    match = _PATH.fullmatch(url.path)
+    assert match is not None
+    return match[1]
 
 
 def check(body: bytes) -> str | None:
@@ -68,7 +74,12 @@ def check(body: bytes) -> str | None:
     return None if outputs else "a V2 inference response without outputs"
 
 
-def _specs(url: SplitResult, path: str, headers: Mapping[str, str]) -> list[TensorSpec]:
+def specs_of(url: SplitResult, path: str, headers: Mapping[str, str]) -> list[TensorSpec]:
+    """The model's inputs, as its metadata says.
+
+    Raises:
+        InvalidConfiguration: there is no metadata, or no input.
+    """
     status, body = ask(url, "GET", path, None, headers)
     if status != 200:
         text = body[:300].decode("utf-8", "replace").strip()
@@ -83,15 +94,26 @@ def _specs(url: SplitResult, path: str, headers: Mapping[str, str]) -> list[Tens
 
 
 def _bodies(url: SplitResult, path: str, options: RequestOptions) -> list[bytes]:
-    specs = _specs(url, path, options.headers)
+    specs = specs_of(url, path, options.headers)
     if (binary := next((spec for spec in specs if not spec.type.json_number), None)) is not None:
-        raise InvalidConfiguration(f"input {binary} has no V2 JSON form; use the model's own route")
+        raise InvalidConfiguration(f"input {binary} has no V2 JSON form; send it with --wire binary")
+    if options.data is not None and options.data.suffix != ".npz":
+        return [_line(line, specs, options.data) for line in read_lines(options.data)]
+    return [_body(arrays, specs) for arrays in arrays_of(specs, options)]
+
+
+def arrays_of(specs: list[TensorSpec], options: RequestOptions) -> Iterator[Mapping[str, NDArray[Any]]]:
+    """The inputs of each request: cut from the user's ``.npz``, or made up.
+
+    Raises:
+        InvalidConfiguration: the data is of another form, or does not fit the model.
+    """
     if options.data is None:
-        return [_body(arrays, specs) for arrays in make_up(specs, options.rows, options.length, options.seed)]
-    if options.data.suffix == ".npz":
-        rows = slices(fit(read_npz(options.data), specs, f"data {options.data}"), options.rows)
-        return [_body(arrays, specs) for arrays in rows]
-    return [_line(line, specs, options.data) for line in read_lines(options.data)]
+        yield from make_up(specs, options.rows, options.length, options.seed)
+    elif options.data.suffix == ".npz":
+        yield from slices(fit(read_npz(options.data), specs, f"data {options.data}"), options.rows)
+    else:
+        raise InvalidConfiguration(f"data {options.data}: tensors that are not sent as JSON come from an .npz")
 
 
 def _line(line: bytes, specs: list[TensorSpec], path: Path) -> bytes:
