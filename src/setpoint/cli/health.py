@@ -27,6 +27,7 @@ OK, MISSING, BROKEN = "ok", "missing", "broken"
 EXTRAS = {
     "sklearn": "scikit-learn estimators and pipelines (.skops, .pkl, .joblib)",
     "grpc": "serving over gRPC (--grpc-port)",
+    "redis": "a response cache that nodes share (--cache-url)",
     "xgboost": "XGBoost models (.json, .ubj)",
     "lightgbm": "LightGBM models (.txt)",
     "catboost": "CatBoost models (.cbm)",

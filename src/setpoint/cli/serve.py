@@ -42,6 +42,19 @@ def serving_options(function: Callable[..., Any]) -> Callable[..., Any]:
             setting("--workers", help="Processes per model."),
             setting("--threads", help="Engine threads per worker.  [default: the cores, shared evenly]"),
             setting("--objective", help='What to hold, such as "p99<=20ms, drop<=1%".'),
+            setting(
+                "--cache",
+                "models.cache.budget_bytes",
+                help="Keep each model's answers in so much memory; requests that are alike share one run."
+                "  [default: no cache]",
+            ),
+            setting("--cache-ttl", "models.cache.ttl_s", help="An older answer is computed again."),
+            setting("--cache-url", "models.cache.url", help="Share answers with other nodes in a Redis."),
+            setting(
+                "--cache-shared",
+                "models.cache.shared",
+                help="Tenants may be given answers that were computed for others.",
+            ),
             setting("--max-body", "limits.body_limit_bytes", help="Largest request body."),
             setting("--max-json", "limits.json_limit_bytes", help="Largest JSON body."),
             setting(
