@@ -13,6 +13,7 @@ from typing import Any
 
 _STATUS_LINE = re.compile(rb"HTTP/1\.1 ([1-5][0-9]{2}) ([\x20-\x7e]+)\r\n")
 _HEADER = re.compile(rb"([a-z0-9!#$%&'*+.^_`|~-]+): ([\x21-\x7e](?:[\x20-\x7e]*[\x21-\x7e])?)\r\n")
+_WITHOUT_BODY = (204,)
 _CHUNK = re.compile(rb"([0-9a-f]+)\r\n")
 
 
@@ -84,7 +85,12 @@ def read_response(stream: bytes, method: bytes = b"GET", closed: bool = False) -
         if b"content-length" in headers or b"transfer-encoding" in headers:
             raise MalformedResponse(f"an interim response {status} has a body")
         interim.append(status)
-    body, position = _read_body(stream, position, method, headers, closed)
+    if status in _WITHOUT_BODY:
+        body = b""
+        if b"content-length" in headers or b"transfer-encoding" in headers:
+            raise MalformedResponse(f"a response {status} has a body")
+    else:
+        body, position = _read_body(stream, position, method, headers, closed)
     response = Response(status, headers, body, interim)
     _check_meaning(response, method)
     return response, position
@@ -159,8 +165,9 @@ def _read_chunks(stream: bytes, position: int) -> tuple[bytes, int]:
 
 
 def _check_meaning(response: Response, method: bytes) -> None:
-    if b"date" not in response.headers or b"content-type" not in response.headers:
-        raise MalformedResponse(f"a response without date or type: {response.headers}")
+    for name in (b"date", b"x-request-id", b"content-type"):
+        if name not in response.headers and (name != b"content-type" or response.status not in _WITHOUT_BODY):
+            raise MalformedResponse(f"a response without {name.decode()}: {response.headers}")
     if response.status == 405 and b"allow" not in response.headers:
         raise MalformedResponse("405 without allow")
     if response.status == 503 and b"retry-after" not in response.headers and response.body != b'{"ready":false}':

@@ -39,6 +39,17 @@ def serving_options(function: Callable[..., Any]) -> Callable[..., Any]:
             setting("--host", help="Address to listen on; 0.0.0.0 for every network."),
             setting("--port", help="0 takes a free one."),
             setting("--grpc-port", help="Also serve gRPC there; 0 takes a free one."),
+            setting(
+                "--tls-cert", "tls_certificate", help="Encrypt with this certificate (PEM); SIGHUP reads it again."
+            ),
+            setting("--tls-key", help="Its private key, where it stands in a file of its own."),
+            setting(
+                "--cors-origin",
+                "cors_origins",
+                multiple=True,
+                metavar="URL",
+                help="Whose pages may call the node, such as https://app.example.com; * for everybody's. Repeatable.",
+            ),
             setting("--workers", help="Processes per model."),
             setting("--threads", help="Engine threads per worker.  [default: the cores, shared evenly]"),
             setting("--objective", help='What to hold, such as "p99<=20ms, drop<=1%".'),
@@ -106,7 +117,7 @@ def command(
     registry = Registry.default()
     opened = tuple(_open(settings, index, registry) for index in range(len(settings.models)))
     node = NodeConfig(models=opened, lifeline=0 if until_stdin_closes else -1, **settings.node_fields())
-    announcement = _Announcement(node.models, as_json)
+    announcement = _Announcement(node.models, as_json, "http" if node.tls_certificate is None else "https")
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")  # to stderr
     return run_node(node, announcement.listening, announcement.ready)
 
@@ -125,8 +136,9 @@ def _open(settings: Settings, index: int, registry: Registry) -> ModelConfig:
 class _Announcement:
     """What is printed while a node starts: first where, then, when it can answer, how to ask."""
 
-    def __init__(self, models: tuple[ModelConfig, ...], as_json: bool) -> None:
+    def __init__(self, models: tuple[ModelConfig, ...], as_json: bool, scheme: str) -> None:
         self._models = models
+        self._scheme = scheme
         self._as_json = as_json
         self._url = ""
         self._grpc = ""
@@ -134,7 +146,7 @@ class _Announcement:
     def listening(self, host: str, port: int, grpc_port: int) -> None:
         """The port is bound; requests are refused until the models are ready."""
         reachable = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, f"[{host}]" if ":" in host else host)  # noqa: S104
-        self._url = f"http://{reachable}:{port}"
+        self._url = f"{self._scheme}://{reachable}:{port}"
         self._grpc = f"{reachable}:{grpc_port}" if grpc_port else ""
         if not self._as_json:
             _line("listening", f"{self._url}   docs {self._url}/docs   metrics {self._url}/metrics")

@@ -8,6 +8,7 @@ import msgspec
 
 from setpoint.core import InvalidConfiguration, Limits, Objective
 from setpoint.node.cache import CacheTerms
+from setpoint.node.http import check_origins
 from setpoint.registry import Bundle, Registry
 from setpoint.scheduling import FixedTerms
 
@@ -71,6 +72,9 @@ class NodeConfig(msgspec.Struct, frozen=True):
         limits: of everything.
         lifeline: a descriptor whose end of file means that the process that started this node is gone, and that the
             node must go too; -1 without.
+        tls_certificate: PEM, with its chain; HTTP and gRPC are encrypted with it. None is without TLS.
+        tls_key: PEM, without a passphrase; None where it stands in the certificate's file.
+        cors_origins: whose pages may call the node, such as https://app.example.com; * is everybody's.
         grpc_port: where it also serves gRPC, on the same host; 0 takes a free one, None is without.
         memory_bytes: what the node and all workers may hold together; models that are not asked are parked for others
             then. 0 is without such a bound: every model stays awake.
@@ -85,6 +89,9 @@ class NodeConfig(msgspec.Struct, frozen=True):
     limits: Limits = Limits()
     lifeline: int = -1
     grpc_port: int | None = None
+    tls_certificate: Path | None = None
+    tls_key: Path | None = None
+    cors_origins: tuple[str, ...] = ()
     memory_bytes: int = 0
     registry: Registry | None = None
     admin_token: str = ""
@@ -95,6 +102,9 @@ class NodeConfig(msgspec.Struct, frozen=True):
         twice = next((name for name in names if names.count(name) > 1), None)
         if twice is not None:
             raise InvalidConfiguration(f"two models are called {twice!r}; pack one under another name (--name)")
+        if self.tls_key is not None and self.tls_certificate is None:
+            raise InvalidConfiguration("a TLS key needs its certificate (--tls-cert)")
+        check_origins(self.cors_origins)
         if not 0 <= self.port <= 65535:
             raise InvalidConfiguration(f"a port is 0 to 65535, got {self.port}")
         if not 0 <= (self.grpc_port or 0) <= 65535:

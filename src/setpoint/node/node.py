@@ -12,7 +12,7 @@ from collections.abc import Callable, Coroutine, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
-from setpoint.core import MissingExtra, SystemClock
+from setpoint.core import InvalidConfiguration, MissingExtra, SystemClock
 from setpoint.node.admin_routes import admin_routes
 from setpoint.node.allocator import keep_freed_memory
 from setpoint.node.config import NodeConfig
@@ -21,7 +21,7 @@ from setpoint.node.exposition import exposition
 from setpoint.node.fleet import Fleet
 from setpoint.node.gateway import Gateway
 from setpoint.node.heartbeat import Heartbeat
-from setpoint.node.http import Exchange, HttpServer
+from setpoint.node.http import Cors, Exchange, HttpServer, ServerTls
 from setpoint.node.service import ModelService
 from setpoint.observe import CONTENT_TYPE
 from setpoint.wire import refuse_overflow
@@ -46,7 +46,11 @@ class Node:
         self._now_ns = clock.now_ns
         self._started = False
         self._stop = asyncio.Event()
-        self.server = HttpServer(self._handle, config.limits, clock, log_bug)
+        self._tls = None
+        if config.tls_certificate is not None:
+            self._tls = ServerTls(config.tls_certificate, config.tls_key)
+        handle = Cors(config.cors_origins, self._handle).handle if config.cors_origins else self._handle
+        self.server = HttpServer(handle, config.limits, clock, log_bug)
         door = Door(config.limits, self.server.refuse_while_draining, self.server.bug)
         gateway = Gateway(door, lambda: self.ready)
         self._forks = ForkServers()
@@ -82,7 +86,7 @@ class Node:
         Raises:
             ConfigurationError, ModelError: it could not start; nothing is left running.
         """
-        host, port = await self.server.listen(self._config.host, self._config.port)
+        host, port = await self.server.listen(self._config.host, self._config.port, self._tls)
         grpc_port = 0
         sweeper = asyncio.create_task(self._sweep())
         starting = asyncio.create_task(self.fleet.start())
@@ -90,7 +94,7 @@ class Node:
         try:
             self._heartbeat = Heartbeat(self._now_ns)
             if self.grpc is not None:
-                grpc_port = await self.grpc.listen(host, self._config.grpc_port or 0)
+                grpc_port = await self.grpc.listen(host, self._config.grpc_port or 0, self._tls)
             on_listening(host, port, grpc_port)
             await asyncio.wait((starting, stopped), return_when=asyncio.FIRST_COMPLETED)
             if starting.done():
@@ -112,6 +116,17 @@ class Node:
             self._forks.close()
             if self._heartbeat is not None:
                 self._heartbeat.close()
+
+    def reload_tls(self) -> None:
+        """Read the certificate and its key again; if they are no good, go on with those that were."""
+        if self._tls is None:
+            return
+        try:
+            self._tls.reload()
+        except InvalidConfiguration as error:
+            _log.error("%s; the node goes on with the certificate that it has", error.message)
+        else:
+            _log.info("the TLS certificate was read again")
 
     def stop(self) -> None:
         """Begin to shut down: accepted requests are answered, new ones refused."""
@@ -212,6 +227,8 @@ async def _run(config: NodeConfig, on_listening: Listening, on_ready: Callable[[
 
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop)
+    if config.tls_certificate is not None:
+        loop.add_signal_handler(signal.SIGHUP, node.reload_tls)
     if config.lifeline >= 0:
         loop.add_reader(config.lifeline, starter_is_gone)
     await node.run(on_listening, on_ready)

@@ -119,16 +119,6 @@ class Http2Client(Client):
         self.h2.send_data(stream_id, body, end_stream=ended)
         self.exchange_bytes()
 
-    def unread_frames(self) -> list[tuple[int, int, bytes]]:
-        """Type, stream and payload of frames that came since the last look; h2 reads none behind a goodbye."""
-        frames, at = [], self._taken
-        received = bytes(self.transport.received)
-        while at < len(received):
-            end = at + 9 + int.from_bytes(received[at : at + 3], "big")
-            frames.append((received[at + 3], int.from_bytes(received[at + 5 : at + 9], "big"), received[at + 9 : end]))
-            at = end
-        return frames
-
     def reply(self, *arguments: Any, **options: Any) -> Reply:
         """Ask, and return what came."""
         return self.replies[self.ask(*arguments, **options)]

@@ -12,8 +12,7 @@ from in_memory import Client, keep, request
 from setpoint.core import InvalidRequest
 from setpoint.node.http import Exchange
 
-DATA, HEADERS, RST_STREAM, SETTINGS, PING, GOAWAY, WINDOW_UPDATE, CONTINUATION = 0, 1, 3, 4, 6, 7, 8, 9
-REFUSED_STREAM, CALM = 7, 11
+HEADERS = 1
 
 
 def echo(exchange: Exchange) -> None:
@@ -264,21 +263,18 @@ def test_a_lost_connection_waits_for_no_garbage_collector() -> None:
         gc.enable()
 
 
-def test_draining_answers_what_was_begun_and_refuses_the_rest() -> None:
+def test_draining_answers_what_was_begun_and_then_says_goodbye() -> None:
     client = Http2Client(keep)
     first = client.ask()
     client.server.draining = True
     client.transport.connection.drain()
-    late = [(":method", "GET"), (":scheme", "http"), (":path", "/"), (":authority", "x")]
-    client.h2.send_headers(first + 2, late, True)
-    client.send(client.h2.data_to_send())
-    assert len(client.exchanges) == 1
+    late = client.ask()
+    client.exchanges[1].respond(503, b"{}")
+    assert client.exchange_bytes().replies[late].status == 503
+    assert client.goodbye is None
     client.exchanges[0].respond(200, b"1")
-    goodbye, refusal, answer, data = client.unread_frames()
-    assert goodbye == (GOAWAY, 0, first.to_bytes(4, "big") + bytes(4))
-    assert refusal == (RST_STREAM, first + 2, REFUSED_STREAM.to_bytes(4, "big"))
-    assert answer[:2] == (HEADERS, first)
-    assert data == (DATA, first, b"1")
+    assert client.exchange_bytes().replies[first].body == b"1"
+    assert client.goodbye == 0
     assert client.transport.closing
 
 
@@ -298,9 +294,24 @@ def test_a_body_beyond_the_limit_is_refused_at_once_and_the_connection_goes_on()
     declared = client.replies[client.ask("/", b"x", [("content-length", "1001")], ended=False)]
     undeclared = client.replies[client.ask("/", b"x" * 1001, ended=False)]
     for reply in (declared, undeclared):
-        assert (reply.status, reply.ended, reply.reset) == (413, True, 0)
+        assert (reply.status, reply.ended, reply.reset) == (413, True, None)
         assert "--max-body" in reply.json["error"]
     assert client.reply("/", b"x" * 1000).status == 200
+    assert client.server.held_body_bytes == 0
+
+
+def test_a_refused_client_may_finish_sending() -> None:
+    """Many send all of their request before they read anything."""
+    client = Http2Client(echo, body_limit_bytes=1000)
+    quick, slow = (client.ask("/", b"x" * 1001, ended=False) for _ in range(2))
+    client.say(quick, b"x" * 2_000_000)
+    client.wait(0.5)
+    client.exchange_bytes()
+    assert [client.replies[stream].reset for stream in (quick, slow)] == [None, None]
+    client.wait(1)
+    client.exchange_bytes()
+    assert [client.replies[stream].reset for stream in (quick, slow)] == [None, 0]
+    assert client.reply().status == 200
     assert client.server.held_body_bytes == 0
 
 

@@ -18,6 +18,7 @@ from setpoint.core import InternalError, InvalidConfiguration, Limits, SetpointE
 from setpoint.node.grpc.calls import HEALTH, INFERENCE, About, reflections
 from setpoint.node.grpc.catalogue import Catalogue, Served
 from setpoint.node.grpc.inference import Inference
+from setpoint.node.http import ServerTls
 from setpoint.wire import grpc as wire
 
 _FLUSH_S = 1.0
@@ -25,6 +26,19 @@ _CODES: dict[int, grpc.StatusCode] = {code.value[0]: code for code in grpc.Statu
 _ENVELOPE_BYTES = 1 << 20
 """What names and shapes may take beside tensors of the body limit's size."""
 Unary = Callable[[bytes, Any], Awaitable[bytes]]
+
+
+def _credentials(tls: ServerTls) -> Any:
+    """The node's certificate; asked for at each handshake, so that a renewed one is used."""
+    known = [tls.pair]
+
+    def renewed() -> Any:
+        if tls.pair is known[0]:
+            return None
+        known[0] = tls.pair
+        return grpc.ssl_server_certificate_configuration([known[0]])
+
+    return grpc.dynamic_ssl_server_credentials(grpc.ssl_server_certificate_configuration(known), renewed)
 
 
 class GrpcServer:
@@ -81,15 +95,23 @@ class GrpcServer:
         for name, handlers in services.items():
             self._server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(name, handlers),))
 
-    async def listen(self, host: str, port: int) -> int:
+    async def listen(self, host: str, port: int, tls: ServerTls | None = None) -> int:
         """Start accepting; port 0 picks a free one. Returns the port.
+
+        Args:
+            host, port: where.
+            tls: with it, everything is encrypted.
 
         Raises:
             InvalidConfiguration: the address is taken or not ours.
         """
         address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
         try:
-            bound: int = self._server.add_insecure_port(address)
+            bound: int
+            if tls is None:
+                bound = self._server.add_insecure_port(address)
+            else:
+                bound = self._server.add_secure_port(address, _credentials(tls))
         except RuntimeError as error:
             raise InvalidConfiguration(
                 f"cannot listen for gRPC on {address}; choose another port with --grpc-port"

@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from setpoint.node.http.server import HttpServer
 
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
-_GOODBYE = b"\0\0\x08\x07\0\0\0\0\0"  # eight bytes of GOAWAY on the whole connection
-_NO_ERROR = b"\0\0\0\0"
+_LINGER_S = 1.0
+"""How long a refused client may go on sending before it is told to stop."""
 
 
 class Http2Connection(AnswerSender):
@@ -35,8 +35,7 @@ class Http2Connection(AnswerSender):
         super().__init__(server, transport)
         self._idle_since_ns = server.now_ns()
         self._closing_since_ns = 0
-        # The last stream that will be answered, once we said goodbye; -1 before.
-        self._last_stream_id = -1
+        self._draining = False
 
     def start(self, rest: bytes) -> None:
         """Take over a connection whose client has sent the preface, and this behind it."""
@@ -99,9 +98,6 @@ class Http2Connection(AnswerSender):
 
     def _begin(self, event: RequestReceived) -> None:
         stream_id = event.stream_id
-        if -1 < self._last_stream_id < stream_id:
-            self._h2.reset_stream(stream_id, ErrorCodes.REFUSED_STREAM)  # so it is safe to send it again elsewhere
-            return
         stream = self._streams[stream_id] = Stream(self, stream_id, self._limits, self._server.now_ns())
         refusal = stream.take_head(event.headers, self._limits)
         if refusal is not None:
@@ -124,8 +120,12 @@ class Http2Connection(AnswerSender):
             self._refuse(stream, too_many_bodies(self._limits))
 
     def _complete(self, event: StreamEnded) -> None:
+        self._refused_since_ns.pop(event.stream_id, None)
         stream = self._streams.get(event.stream_id)
-        if stream is None or stream.answered:
+        if stream is None:
+            return
+        if stream.answered:
+            stream.whole = True
             return
         self._let_go_of_body(stream)
         stream.take_body()
@@ -133,6 +133,7 @@ class Http2Connection(AnswerSender):
         self._server.handle(stream)
 
     def _cancel(self, event: StreamReset) -> None:
+        self._refused_since_ns.pop(event.stream_id, None)
         stream = self._streams.get(event.stream_id)
         if stream is not None:
             self._drop(stream)
@@ -177,6 +178,10 @@ class Http2Connection(AnswerSender):
             return
         if not self._streams and now_ns - self._idle_since_ns > self._limits.idle_timeout_s * 1e9:
             self._go_away(ErrorCodes.NO_ERROR)
+        for stream_id, since_ns in list(self._refused_since_ns.items()):
+            if now_ns - since_ns > _LINGER_S * 1e9:
+                del self._refused_since_ns[stream_id]
+                self._h2.reset_stream(stream_id, ErrorCodes.NO_ERROR)  # RFC 9113, 8.1
         for stream in list(self._streams.values()):
             if not stream.whole and not stream.answered:
                 if (timeout := stream.pace.judge(now_ns, stream.body_bytes)) is not None:
@@ -187,15 +192,13 @@ class Http2Connection(AnswerSender):
         self._flush()
 
     def drain(self) -> None:
-        """The node begins to shut down: what was begun is answered, what comes now is to be sent elsewhere.
+        """The node begins to shut down: say goodbye once what was begun is answered.
 
-        The library cannot say goodbye and go on, so the frame is made here.
+        Not at once, with the last stream's number, as the protocol allows: clients on this very library, httpx among
+        them, take any goodbye for the end, and would not read their answers. What comes meanwhile is answered 503.
         """
-        self._last_stream_id = self._h2.highest_inbound_stream_id
-        self._write()
-        self._transport.write(_GOODBYE + self._last_stream_id.to_bytes(4, "big") + _NO_ERROR)
-        if not self._streams:
-            self._close()
+        self._draining = True
+        self.close_if_idle()
 
     def close_if_idle(self) -> None:
         """Close unless a request is in flight."""
@@ -208,9 +211,8 @@ class Http2Connection(AnswerSender):
 
     def _after_last(self) -> None:
         self._idle_since_ns = self._server.now_ns()
-        if self._last_stream_id >= 0:
-            self._write()
-            self._close()
+        if self._draining:
+            self._go_away(ErrorCodes.NO_ERROR)
 
     def _go_away(self, code: ErrorCodes, why: str = "") -> None:
         if not self._closing_since_ns:

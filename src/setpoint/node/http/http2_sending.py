@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, cast
 
 from h2.config import H2Configuration
 from h2.connection import H2Connection
-from h2.errors import ErrorCodes
 from h2.exceptions import H2Error
 from h2.settings import SettingCodes, Settings
 
@@ -69,6 +68,8 @@ class AnswerSender(asyncio.Protocol):
         self._guard = FrameGuard(server.limits, server.now_ns())
         self._h2 = Library(server.limits)
         self._streams: dict[int, Stream] = {}
+        # Answered before their request was here whole, which may still come.
+        self._refused_since_ns: dict[int, int] = {}
         self._write_paused_since_ns = 0
         # While events are handled, what is to be sent gathers.
         self._gathering = False
@@ -177,8 +178,9 @@ class AnswerSender(asyncio.Protocol):
     def _said(self, stream: Stream) -> None:
         """Everything was sent."""
         stream.on_disconnect = None
-        if not stream.whole:  # answered before its request was here, which is said so (RFC 9113, 8.1)
-            self._h2.reset_stream(stream.stream_id, ErrorCodes.NO_ERROR)
+        if not stream.whole:
+            # Many a client first sends all of its request: stopped at once, it would not read why.
+            self._refused_since_ns[stream.stream_id] = self._server.now_ns()
         self._forget(stream)
 
     def _drop(self, stream: Stream) -> None:

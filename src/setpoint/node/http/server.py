@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Callable
-from typing import Protocol
+from typing import Any, Protocol
 
 from setpoint.core import Clock, Draining, InternalError, InvalidConfiguration, Limits, RefusedError, SetpointError
 from setpoint.node.http.connection import HttpConnection
 from setpoint.node.http.descriptors import make_room
 from setpoint.node.http.exchange import Exchange, respond_error
 from setpoint.node.http.refusals import too_many_streams
+from setpoint.node.http.tls import ServerTls
 
 Handler = Callable[[Exchange], None]
 _SWEEP_S = 0.5
@@ -19,6 +20,8 @@ _BACKLOG = 1024
 _REFUSED_AT_ONCE = 256
 """Connections beyond the limit that may still read why; more are dropped without a word."""
 _FLUSH_S = 1.0
+_TLS_SHUTDOWN_S = 5.0
+"""How long a client may take to agree that its connection is over."""
 
 
 class Connection(Protocol):
@@ -76,17 +79,31 @@ class HttpServer:
         """Open connections."""
         return len(self._connections)
 
-    async def listen(self, host: str, port: int) -> tuple[str, int]:
+    async def listen(self, host: str, port: int, tls: ServerTls | None = None) -> tuple[str, int]:
         """Start accepting; port 0 picks a free one. Returns where it listens.
+
+        Args:
+            host, port: where.
+            tls: with it, everything is encrypted. Handshakes count as connections once they are over, and end like
+                slow headers.
 
         Raises:
             InvalidConfiguration: the address is taken or not ours.
         """
         loop = asyncio.get_running_loop()
+        encryption: dict[str, Any] = {}
+        if tls is not None:
+            encryption = {
+                "ssl": tls.context,
+                "ssl_handshake_timeout": self.limits.header_timeout_s,
+                "ssl_shutdown_timeout": _TLS_SHUTDOWN_S,
+            }
+            # Browsers will choose it, and it had better not be loaded while others wait.
+            import setpoint.node.http.http2_connection  # noqa: F401
         try:
             # Not reuse_port: two nodes on one port would share its requests silently.
             self._server = await loop.create_server(
-                lambda: HttpConnection(self), host, port, backlog=_BACKLOG, reuse_port=False
+                lambda: HttpConnection(self), host, port, backlog=_BACKLOG, reuse_port=False, **encryption
             )
         except (OSError, OverflowError) as error:
             reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
