@@ -84,6 +84,13 @@ def _rows(settings: Settings) -> Iterator[Row]:
 
 
 def _section(section: str, label: str, values: dict[str, Given]) -> Iterator[Row]:
+    said = {name.rpartition(".")[0] for name, given in values.items() if given.origin != DEFAULT}
+    absent = set()
     for name, key in keys_of(section).items():
+        if key.within and key.within not in said:
+            if key.within not in absent:
+                absent.add(key.within)
+                yield Row(f"{label}.{key.within}", "", DEFAULT)
+            continue
         given = values[name]
         yield Row(f"{label}.{name}", shown_value(key, given.value), given.origin)

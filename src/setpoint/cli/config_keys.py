@@ -47,6 +47,7 @@ class Key(msgspec.Struct, frozen=True):
         kind: its type, as annotated in the record.
         default: ``REQUIRED`` where there is none.
         record: that has the field.
+        within: name of the inner record that it belongs to, where that is absent unless something of it is said.
     """
 
     section: str
@@ -54,6 +55,7 @@ class Key(msgspec.Struct, frozen=True):
     kind: Any
     default: Any
     record: type[msgspec.Struct]
+    within: str = ""
 
     @property
     def path(self) -> str:
@@ -74,12 +76,12 @@ class Key(msgspec.Struct, frozen=True):
 
 
 _RECORDS: dict[str, tuple[tuple[type[msgspec.Struct], frozenset[str]], ...]] = {
-    NODE: ((NodeConfig, frozenset({"models", "limits", "lifeline"})),),
+    NODE: ((NodeConfig, frozenset({"models", "limits", "lifeline", "admin_token"})),),
     LIMITS: ((Limits, frozenset()),),
     MODELS: (
         (ModelSource, frozenset()),
         (PackOptions, frozenset({"entry"})),  # stands in the source: path.py:ClassName
-        (ModelConfig, frozenset({"bundle", "folder"})),
+        (ModelConfig, frozenset({"bundle", "folder", "follows"})),
     ),
 }
 """By section: the records whose fields are its keys, and the fields that no user sets."""
@@ -141,9 +143,11 @@ def _keys_of(
             continue
         if not _can_be_written(kinds[field.name]):
             continue
-        default = default_of(field) if given in (None, REQUIRED) else getattr(given, field.name)
+        absent = given is None or given is REQUIRED
+        default = default_of(field) if absent else getattr(given, field.name)
         kind = _OTHER_KINDS.get(path, kinds[field.name])
-        yield Key(section, name, kind, _OTHER_DEFAULTS.get(path, default), record)
+        within = prefix.rstrip(".") if absent else ""
+        yield Key(section, name, kind, _OTHER_DEFAULTS.get(path, default), record, within)
 
 
 def default_of(field: msgspec.structs.FieldInfo) -> Any:

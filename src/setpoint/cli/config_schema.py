@@ -150,8 +150,9 @@ def reference() -> str:
 
 def _default(key: Key) -> str:
     if key.default is REQUIRED:
-        return "required" if key.path == f"{MODELS}.source" else "required there"
+        return f"required, once `{key.within}` is set" if key.within else "required"
     if key.path == f"{MODELS}.threads":
         return "the cores, shared evenly"
     text = shown_value(key, key.default)
-    return f"`{text}`" if text else "none"
+    shown = f"`{text}`" if text else "none"
+    return f"{shown}, once `{key.within}` is set" if key.within else shown
