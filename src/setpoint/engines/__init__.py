@@ -27,6 +27,7 @@ BUILT_IN = {
     "xgboost": "setpoint.engines.xgboost:XgboostEngine",
     "lightgbm": "setpoint.engines.lightgbm:LightgbmEngine",
     "catboost": "setpoint.engines.catboost:CatboostEngine",
+    "torch": "setpoint.engines.torch:TorchEngine",
 }
 
 

@@ -25,6 +25,8 @@ BUILT_IN = {
     "xgboost": "setpoint.formats.xgboost:XgboostFormat",
     "lightgbm": "setpoint.formats.lightgbm:LightgbmFormat",
     "catboost": "setpoint.formats.catboost:CatboostFormat",
+    "torch": "setpoint.formats.torch_program:TorchProgramFormat",
+    "torch-module": "setpoint.formats.torch_module:TorchModuleFormat",
     "sklearn": "setpoint.formats.sklearn:SklearnFormat",
 }
 

@@ -11,8 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from setpoint.core import ConversionMismatch, InvalidConfiguration, Lineage, ModelError
-from setpoint.engines import Arrays, EngineOptions, load_onnx
-from setpoint.engines.boosters import INPUT, LABEL, PROBABILITIES, Task
+from setpoint.engines import Arrays, EngineOptions, boosters, load_onnx
 from setpoint.formats.base import PackedModel, PackOptions
 from setpoint.formats.forest import Thresholds, telling_rows
 from setpoint.formats.inputs import read_sample
@@ -27,7 +26,7 @@ _SAMPLE_ROWS_LIMIT = 2000
 class Booster(Loaded, Protocol):
     """A model loaded by its own library."""
 
-    task: Task
+    task: boosters.Task
 
 
 class Source(msgspec.Struct, frozen=True):
@@ -96,7 +95,7 @@ def _proven(source: Source, artifact: Path, trials: list[Trial]) -> list[str]:
         converted = load_onnx(artifact, EngineOptions(), quiet=True)
     except ModelError as error:
         raise ConversionMismatch(f"it cannot be loaded ({error})") from error
-    ties = (LABEL, PROBABILITIES) if source.executable.task.labels else None
+    ties = (boosters.LABEL, boosters.PROBABILITIES) if source.executable.task.labels else None
     what = f"the {source.library} model's ONNX conversion"
     asked = [part for trial in trials for part in by_size(trial.arrays, trial.origin)]
     return [prove(source.executable.run, converted.run, asked, what, remedy=_REMEDY, ties=ties)]
@@ -107,12 +106,12 @@ def _trials(source: Source, options: PackOptions) -> list[Trial]:
     if options.sample is not None:
         arrays = read_sample(options.sample, executable.inputs)
         return [Trial({name: array[:_SAMPLE_ROWS_LIMIT] for name, array in arrays.items()}, "rows of the sample")]
-    if INPUT not in {tensor.name for tensor in executable.inputs}:
+    if boosters.INPUT not in {tensor.name for tensor in executable.inputs}:
         return [Trial(_mixed_rows(executable), "made-up rows")]
     columns = executable.task.columns
     trials = [
-        Trial({INPUT: telling_rows(source.thresholds, columns)}, "rows made up on and beside thresholds"),
-        Trial({INPUT: telling_rows(source.thresholds, columns, holes=True)}, "such rows with missing values"),
+        Trial({boosters.INPUT: telling_rows(source.thresholds, columns)}, "rows made up on and beside thresholds"),
+        Trial({boosters.INPUT: telling_rows(source.thresholds, columns, holes=True)}, "such rows with missing values"),
     ]
     taken = [trial for trial in trials if _takes(executable.run, trial.arrays)]
     if not taken:

@@ -8,8 +8,7 @@ from typing import Any
 import numpy as np
 
 from setpoint.core import InvalidConfiguration, ModelError
-from setpoint.engines import EngineOptions
-from setpoint.engines.boosters import INPUT, LABEL, PREDICTION, PROBABILITIES, Task
+from setpoint.engines import EngineOptions, boosters
 from setpoint.formats.base import PackedModel, PackOptions
 from setpoint.formats.booster import Source, pack_booster
 from setpoint.formats.forest import Thresholds
@@ -84,15 +83,15 @@ def _flatten(model: Any) -> None:
 
     model.graph.node[-1].output[0] = "numbers"
     model.graph.initializer.append(onnx.helper.make_tensor("flat", onnx.TensorProto.INT64, [1], [-1]))
-    model.graph.node.append(onnx.helper.make_node("Reshape", ["numbers", "flat"], [PREDICTION]))
+    model.graph.node.append(onnx.helper.make_node("Reshape", ["numbers", "flat"], [boosters.PREDICTION]))
     if not any(opset.domain == "" for opset in model.opset_import):
         model.opset_import.append(onnx.helper.make_opsetid("", 13))
 
 
-def _rename(model: Any, task: Task) -> None:
-    wanted = (LABEL, PROBABILITIES) if task.labels else (PREDICTION,)
+def _rename(model: Any, task: boosters.Task) -> None:
+    wanted = (boosters.LABEL, boosters.PROBABILITIES) if task.labels else (boosters.PREDICTION,)
     old = [model.graph.input[0].name, *(output.name for output in model.graph.output)]
-    names = dict(zip(old, (INPUT, *wanted), strict=False))
+    names = dict(zip(old, (boosters.INPUT, *wanted), strict=False))
     for value in (*model.graph.input, *model.graph.output):
         value.name = names.get(value.name, value.name)
     for node in model.graph.node:

@@ -15,7 +15,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
-from setpoint.engines.boosters import INPUT, LABEL, PREDICTION, PROBABILITIES, Task
+from setpoint.engines import boosters
 
 _OPSETS = {"": 18, "ai.onnx.ml": 3}
 _ROWS = 255
@@ -62,7 +62,7 @@ class Forest(msgspec.Struct, frozen=True):
     link: str
 
 
-def to_onnx(forest: Forest, task: Task, name: str) -> onnx.ModelProto:
+def to_onnx(forest: Forest, task: boosters.Task, name: str) -> onnx.ModelProto:
     """A graph that takes and gives what ``task`` says."""
     nodes = [_ensemble(forest, _RAW), *_linked(forest, task)]
     values = {"FP32": TensorProto.FLOAT, "INT64": TensorProto.INT64, "BYTES": TensorProto.STRING}
@@ -93,7 +93,7 @@ def _ensemble(forest: Forest, output: str) -> onnx.NodeProto:
     ]
     return helper.make_node(
         "TreeEnsembleRegressor",
-        [INPUT],
+        [boosters.INPUT],
         [output],
         domain="ai.onnx.ml",
         n_targets=forest.groups,
@@ -114,25 +114,25 @@ def _ensemble(forest: Forest, output: str) -> onnx.NodeProto:
     )
 
 
-def _linked(forest: Forest, task: Task) -> list[onnx.NodeProto]:
+def _linked(forest: Forest, task: boosters.Task) -> list[onnx.NodeProto]:
     operator = {"identity": "Identity", "sigmoid": "Sigmoid", "softmax": "Softmax", "exp": "Exp"}[forest.link]
     node = helper.make_node
     if not task.labels:
         if task.width:
-            return [node(operator, [_RAW], [PREDICTION])]
-        return [node(operator, [_RAW], ["linked"]), node("Squeeze", ["linked", "first"], [PREDICTION])]
+            return [node(operator, [_RAW], [boosters.PREDICTION])]
+        return [node(operator, [_RAW], ["linked"]), node("Squeeze", ["linked", "first"], [boosters.PREDICTION])]
     if forest.groups == 1:
         return [
             node(operator, [_RAW], ["second"]),
             node("Sub", ["one", "second"], ["other"]),
-            node("Concat", ["other", "second"], [PROBABILITIES], axis=1),
+            node("Concat", ["other", "second"], [boosters.PROBABILITIES], axis=1),
             node("Greater", ["second", "half"], ["above"]),
             node("Squeeze", ["above", "first"], ["chosen"]),
-            node("Cast", ["chosen"], [LABEL], to=TensorProto.INT64),
+            node("Cast", ["chosen"], [boosters.LABEL], to=TensorProto.INT64),
         ]
     return [
-        node(operator, [_RAW], [PROBABILITIES]),
-        node("ArgMax", [PROBABILITIES], [LABEL], axis=1, keepdims=0),
+        node(operator, [_RAW], [boosters.PROBABILITIES]),
+        node("ArgMax", [boosters.PROBABILITIES], [boosters.LABEL], axis=1, keepdims=0),
     ]
 
 
