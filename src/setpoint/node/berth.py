@@ -7,7 +7,7 @@ import itertools
 from collections.abc import Callable
 from typing import Protocol
 
-from setpoint.core import Clock, DeadlineExceeded, Draining, Limits, NotReady, QueueFull, RefusedError, SetpointError
+from setpoint.core import Clock, DeadlineExceeded, Draining, Limits, NotReady, QueueFull, RefusedError
 from setpoint.machine import pss_bytes
 from setpoint.node.config import ModelConfig
 from setpoint.node.crew import NS, Launch
@@ -121,14 +121,11 @@ class Berth(ModelService):
         now_ns = self._now_ns()
         held, self._held = self._held, {}
         for request in held:
-            self.metrics.accepted -= 1  # the service counts it again
             if request.timeout_ns:
                 request.timeout_ns = max(1, request.deadline_ns - now_ns)
             request.deadline_ns = 0
-            try:
-                super().submit(request)
-            except SetpointError as error:
-                self.metrics.accepted += 1
+            error = self._take(request)
+            if error is not None:
                 self._ledger.fail(request, error)
 
     # --- requests ------------------------------------------------------------------------------------------------
@@ -144,20 +141,30 @@ class Berth(ModelService):
             super().submit(request)
             self.used_ns = request.arrived_ns
             return
+        self.metrics.offered(request.tenant)
+        error = self._hold(request)
+        if error is not None:
+            self.metrics.refused_at_door(request, error)
+            raise error
+        self.metrics.accepted += 1
+
+    def _hold(self, request: Request) -> RefusedError | None:
+        """Answer from the cache, which needs no worker, or let the request wait for one; returns why not."""
         if self._closing:
-            raise Draining("the node is shutting down; send the request to another one")
+            return Draining("the node is shutting down; send the request to another one")
+        now_ns = request.arrived_ns = self._now_ns()
+        if self._cache is not None and self._cache.knows(request, now_ns):
+            return None
         limit = self._limits.queue_limit_rows
         if len(self._held) >= limit:
-            raise QueueFull(f"{limit} requests wait already for model {self.name!r} to wake, which is the limit")
-        now_ns = self.used_ns = self._now_ns()
+            return QueueFull(f"{limit} requests wait already for model {self.name!r} to wake, which is the limit")
+        self.used_ns = now_ns
         patience_ns = request.timeout_ns or int(self._limits.request_timeout_s * NS)
         refusal = self._harbour.cold(self, patience_ns)
-        if refusal is not None:
-            raise refusal
-        request.arrived_ns = now_ns
-        request.deadline_ns = now_ns + patience_ns
-        self.metrics.accepted += 1
-        self._held[request] = None
+        if refusal is None:
+            request.deadline_ns = now_ns + patience_ns
+            self._held[request] = None
+        return refusal
 
     def cancel(self, request: Request) -> None:
         """The client has left."""

@@ -10,6 +10,7 @@ from setpoint.node.cache import ResponseCache, open_cache
 from setpoint.node.config import ModelConfig
 from setpoint.node.crew import Crew, Launch
 from setpoint.node.dispatch import COME_BACK_S, Dispatch
+from setpoint.node.heartbeat import last_minute_lag
 from setpoint.node.judgement import policy_of
 from setpoint.node.ledger import Ledger
 from setpoint.node.refusals import refusal_error
@@ -120,8 +121,9 @@ class ModelService:
         """Since when the request waits that has waited longest; 0 when none does."""
         return max((now_ns - request.arrived_ns for request in self._scheduler.waiting()), default=0)
 
-    def report(self, event_loop_lag: Percentiles | None) -> ModelReport:
-        """How the objective is held, for ``GET /v2/models/NAME/stats``."""
+    def report(self, event_loop_lag: Percentiles | None = None) -> ModelReport:
+        """How the objective is held, for ``GET /v2/models/NAME/stats``; the event loop is the running node's."""
+        event_loop_lag = event_loop_lag or last_minute_lag()
         now_ns = self._now_ns()
         waiting = QueueReport(
             self._scheduler.waiting_requests, self.queue_rows, round(self.oldest_wait_ns(now_ns) / 1e6, 3)
@@ -145,20 +147,27 @@ class ModelService:
             NotReady: there is no worker, and none is likely to come soon.
             Draining: the node is shutting down.
         """
+        self.metrics.offered(request.tenant)
+        error = self._take(request)
+        if error is not None:
+            self.metrics.refused_at_door(request, error)
+            raise error
+        self.metrics.accepted += 1
+
+    def _take(self, request: Request) -> RefusedError | None:
+        """Answer a request that arrives now, or let it wait; returns why not."""
         now_ns = self._now_ns()
         request.arrived_ns = now_ns
         if request.timeout_ns:
             request.deadline_ns = now_ns + request.timeout_ns
-        self.metrics.offered(request.tenant)
-        cache = self._cache
-        if cache is None or not cache.take(request, now_ns):
-            error = self._enqueue(request, now_ns)
-            if error is not None:
-                if cache is not None:
-                    cache.abandoned(request)
-                self.metrics.refused_at_door(request, error)
-                raise error
-        self.metrics.accepted += 1
+        if self._cache is None:
+            return self._enqueue(request, now_ns)
+        if self._cache.take(request, now_ns):
+            return None
+        error = self._enqueue(request, now_ns)
+        if error is not None:
+            self._cache.abandoned(request)
+        return error
 
     def _enqueue(self, request: Request, now_ns: int) -> RefusedError | None:
         if self._closing:

@@ -129,11 +129,7 @@ class ResponseCache:
         key = self._keys.key(request)
         if key is None:
             return False
-        value = self._entries.get(key, now_ns)
-        if value is not None:
-            self._give(request, value, request.arrived_ns)
-            self._counts.hits += 1
-            self._counts.hit_ns += self._now_ns() - now_ns
+        if self._hit(key, request, now_ns):
             return True
         role = self._flights.join(key, request)
         self._key_of[request] = key
@@ -146,6 +142,20 @@ class ResponseCache:
         looking = role is Role.RUN and self._look(key)
         self._counts.miss_ns += self._now_ns() - now_ns
         return looking
+
+    def knows(self, request: Request, now_ns: int) -> bool:
+        """Answer the request if its answer is in memory; nothing else is done for it."""
+        key = self._keys.key(request)
+        return key is not None and self._hit(key, request, now_ns)
+
+    def _hit(self, key: bytes, request: Request, now_ns: int) -> bool:
+        value = self._entries.get(key, now_ns)
+        if value is None:
+            return False
+        self._give(request, value, request.arrived_ns)
+        self._counts.hits += 1
+        self._counts.hit_ns += self._now_ns() - now_ns
+        return True
 
     def _look(self, key: bytes) -> bool:
         if self._store is None or not self._store.look(key, partial(self._looked, key)):
