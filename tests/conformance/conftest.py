@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-sys.path[:0] = [str(Path(__file__).resolve().parents[1] / "integration")]
+TESTS = Path(__file__).resolve().parents[1]
+sys.path[:0] = [str(TESTS / "integration"), str(TESTS / "conformance")]
 
 from harness import RunningNode, pack_into, start_node  # noqa: E402 - found only once the path is set
 

@@ -6,32 +6,40 @@ from setpoint.core import (
     BundleNotFound,
     ConfigurationError,
     DeadlineExceeded,
+    Forbidden,
     MethodNotAllowed,
     NotFound,
+    OverShare,
     RefusedError,
     RequestError,
     RequestTimeout,
     RequestTooLarge,
     SetpointError,
+    Unauthenticated,
 )
 
 INVALID_ARGUMENT = 3
 DEADLINE_EXCEEDED = 4
 NOT_FOUND = 5
+PERMISSION_DENIED = 7
 RESOURCE_EXHAUSTED = 8
 FAILED_PRECONDITION = 9
 UNIMPLEMENTED = 12
 INTERNAL = 13
 UNAVAILABLE = 14
+UNAUTHENTICATED = 16
 
 _CODES: tuple[tuple[type[SetpointError], int], ...] = (
     (NotFound, NOT_FOUND),
     (BundleNotFound, NOT_FOUND),
+    (Unauthenticated, UNAUTHENTICATED),
+    (Forbidden, PERMISSION_DENIED),
     (MethodNotAllowed, UNIMPLEMENTED),
     (RequestTimeout, DEADLINE_EXCEEDED),
     (RequestTooLarge, RESOURCE_EXHAUSTED),
     (RequestError, INVALID_ARGUMENT),
     (DeadlineExceeded, DEADLINE_EXCEEDED),
+    (OverShare, RESOURCE_EXHAUSTED),
     (RefusedError, UNAVAILABLE),
     (ConfigurationError, FAILED_PRECONDITION),
 )
