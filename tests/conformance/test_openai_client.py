@@ -144,6 +144,13 @@ def test_a_shorter_vector_is_given_where_the_model_says_that_it_may_be(client: o
         client.embeddings.create(model="plain", input="a", dimensions=2)
 
 
+def test_answers_say_which_model_gave_them(client: openai.OpenAI) -> None:
+    answer = client.embeddings.with_raw_response.create(model="plain", input="a")
+    assert answer.headers["setpoint-model"].startswith("plain@sha256:")
+    assert "run;dur=" in answer.headers["server-timing"]
+    assert answer.headers["x-request-id"]
+
+
 def test_usage_is_estimated_where_the_model_does_not_count(client: openai.OpenAI) -> None:
     usage = client.embeddings.create(model="plain", input="12345678").usage
     assert usage.prompt_tokens == 2

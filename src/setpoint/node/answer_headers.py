@@ -19,13 +19,18 @@ def signed(handler: Handler, name: str, digest: str) -> Handler:
 
     The value, ``NAME@sha256:…``, is what ``setpoint serve`` and ``setpoint inspect`` take.
     """
-    line = b"setpoint-model: %b@%b\r\n" % (name.encode(), digest.encode())
+    line = model_line(name, digest)
 
     def handle(exchange: Exchange) -> None:
         exchange.lines += line
         handler(exchange)
 
     return handle
+
+
+def model_line(name: str, digest: str) -> bytes:
+    """The header line that names a model by its content, ready for ``Exchange.lines``."""
+    return b"setpoint-model: %b@%b\r\n" % (name.encode(), digest.encode())
 
 
 def run_lines(variant: str, queue_ns: int, run_ns: int) -> bytes:

@@ -11,7 +11,7 @@ from functools import partial
 import msgspec
 
 from setpoint.core import EMBED, EmbeddingForm, Endpoint, SetpointError, embedding_form
-from setpoint.node.answer_headers import run_lines
+from setpoint.node.answer_headers import model_line, run_lines
 from setpoint.node.door import Door
 from setpoint.node.http import Exchange, respond_error
 from setpoint.node.requests import Canceller
@@ -33,10 +33,11 @@ from setpoint.worker import CallRequest
 
 
 class _Published(msgspec.Struct, frozen=True):
-    """A model under one of its ids; ``endpoint`` and ``form`` are those of its embedding endpoint, if it has one."""
+    """A model under one of its ids: ``line`` names it in answers, ``endpoint`` and ``form`` are of what embeds."""
 
     service: ModelService
     listed: ListedModel
+    line: bytes
     endpoint: Endpoint | None = None
     form: EmbeddingForm | None = None
 
@@ -62,13 +63,14 @@ class OpenAIRoutes:
         """Take requests that name this model; returns the routes that are its own."""
         bundle = service.config.bundle
         listed = listed_model(bundle.name, bundle.packed_at)
+        line = model_line(bundle.name, bundle.digest)
         endpoint = next((one for one in bundle.manifest.endpoints if one.task == EMBED), None)
         # Only Python classes read native JSON in the worker, which is what these routes speak to a model.
         if endpoint is not None and bundle.manifest.variants[0].engine == "python":
             form = embedding_form(endpoint, bundle.manifest.schemas)
-            published = _Published(service, listed, endpoint, form)
+            published = _Published(service, listed, line, endpoint, form)
         else:
-            published = _Published(service, listed)
+            published = _Published(service, listed, line)
         self.withdraw(bundle.name)
         ids = [bundle.name, *(f"{bundle.name}:{label}" for label in (bundle.version, *bundle.aliases))]
         self._by_id |= dict.fromkeys(ids, published)
@@ -92,6 +94,7 @@ class OpenAIRoutes:
         found = self._by_id.get(request.model)
         if found is None or found.endpoint is None or found.form is None:
             raise self._unknown(request.model, "embeds text")
+        exchange.lines += found.line
         body = model_arguments(request, found.form)
         exchange.body = b""
         waiting = _EmbeddingRequest(exchange, found.endpoint.name, body, request, found.form, found.service)
