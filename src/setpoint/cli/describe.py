@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from setpoint.cli.table import render
 from setpoint.cli.units import format_bytes
-from setpoint.core import Endpoint, Variant
+from setpoint.core import Endpoint, Profile, Variant
 from setpoint.registry import Bundle
 
 _DIGEST_CHARACTERS = len("sha256:") + 12
@@ -80,13 +81,22 @@ def page(bundle: Bundle) -> str:
     sections = [title, _facts(facts), *(_endpoint_block(endpoint) for endpoint in manifest.endpoints)]
     sections.append(
         render(
-            ("VARIANT", "ENGINE", "PRECISION", "ARTIFACT"),
+            ("VARIANT", "ENGINE", "PRECISION", "LEAST LEFT", "ARTIFACT"),
             [
-                (variant.name, variant.engine, variant.precision, _artifact_text(variant))
+                (
+                    variant.name,
+                    variant.engine,
+                    variant.precision,
+                    f"{100 * variant.accuracy:.2f} %",
+                    _artifact_text(variant),
+                )
                 for variant in manifest.variants
             ],
+            right=("LEAST LEFT",),
         )
     )
+    if manifest.profiles:
+        sections.append(profiles_table(manifest.profiles))
     sections.append(
         render(
             ("FILE", "SIZE", "DIGEST"),
@@ -95,6 +105,30 @@ def page(bundle: Bundle) -> str:
         )
     )
     return "\n\n".join(sections)
+
+
+def profiles_table(profiles: Sequence[Profile]) -> str:
+    """What was measured: one row for each profile, then on which hardware."""
+    kinds = list(dict.fromkeys(profile.hardware for profile in profiles))
+    rows = []
+    for profile in profiles:
+        first, best = profile.latency[0], profile.best
+        rows.append(
+            (
+                profile.variant,
+                str(profile.threads),
+                f"{first.p50_ms:.3g} / {first.p99_ms:.3g} ms",
+                str(best.rows),
+                f"{best.p50_ms:.3g} / {best.p99_ms:.3g} ms",
+                f"{best.rows_per_s:,.0f}" if best.rows_per_s >= 100 else f"{best.rows_per_s:.3g}",
+                format_bytes(profile.memory_bytes),
+                f"{profile.load_ms:.0f} ms",
+                f"({kinds.index(profile.hardware) + 1})",
+            )
+        )
+    right = ("THREADS", "1 ROW p50 / p99", "BEST ROWS", "p50 / p99", "ROWS/S", "MEMORY", "LOAD")
+    table = render(("PROFILE", *right, "ON"), rows, right=right)
+    return "\n".join([table, *(f"({number}) {kind}" for number, kind in enumerate(kinds, start=1))])
 
 
 def _artifact_text(variant: Variant) -> str:

@@ -21,7 +21,7 @@ VERBS = {
     "serve": "Serve models over HTTP.",
     "config": "Show what is set and why, and describe what can be set.",
     "load": "Send a server traffic and say what it holds.",
-    "simulate": "Say whether an objective would be held, in simulated time.",
+    "bench": "Measure a model beside its bare engine.",
     "optimize": "Make and measure variants of a model, and choose.",
     "models": "List the models in the registry.",
     "inspect": "Show what a bundle takes, gives, holds and comes from.",

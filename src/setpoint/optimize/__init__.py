@@ -1,5 +1,7 @@
 """Find the operating point of a model: make variants, judge their answers, measure them, choose."""
 
+from setpoint.optimize.bench import BenchResult, BenchRow, bench, efficiency, median_overhead_ms
+from setpoint.optimize.feed import make_examples, read_examples
 from setpoint.optimize.metrics import METRICS, UserMetric
 from setpoint.optimize.optimizer import EVIDENCE, Optimizer, Request
 from setpoint.optimize.study import Entry, Point, Skipped, Study
@@ -8,6 +10,8 @@ from setpoint.optimize.words import answer, percent, rate
 __all__ = [
     "EVIDENCE",
     "METRICS",
+    "BenchResult",
+    "BenchRow",
     "Entry",
     "Optimizer",
     "Point",
@@ -16,6 +20,11 @@ __all__ = [
     "Study",
     "UserMetric",
     "answer",
+    "bench",
+    "efficiency",
+    "make_examples",
+    "median_overhead_ms",
     "percent",
     "rate",
+    "read_examples",
 ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -24,10 +25,12 @@ class Answered(msgspec.Struct, frozen=True):
 
     Attributes:
         run_ms: in the worker, from its inputs in shared memory to its outputs there; what the scheduler predicts.
+        through_ms: the same with the way there and back, as whoever sent it sees it.
         outputs: copies, in the signature's order; empty where they were not asked for.
     """
 
     run_ms: float
+    through_ms: float
     outputs: tuple[NDArray[Any], ...] = ()
 
 
@@ -85,14 +88,16 @@ class Seat:
         self._batch += 1
         rows = len(batch[0]) if batch[0].ndim else 1
         self._report = self._loop.create_future()
+        start_ns = time.perf_counter_ns()
         if not self._handle.run(self._batch, self._specs, [TensorRequest("", rows, None, batch)]):
             raise ModelError(f"the worker {self._reason or 'is gone'}")
         report = await self._next(self._limits.run_timeout_s, "did not answer")
+        through_ms = (time.perf_counter_ns() - start_ns) / 1e6
         assert isinstance(report, Ran), report
         if report.error_kind:
             raise error_of(report.error_kind, report.error)
         outputs = tuple(np.array(array) for array in self._handle.read_outputs(report)) if keep else ()
-        return Answered(report.run_ns / 1e6, outputs)
+        return Answered(report.run_ns / 1e6, through_ms, outputs)
 
     def resident_bytes(self) -> int:
         """What the process holds now."""
