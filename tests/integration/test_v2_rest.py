@@ -17,6 +17,22 @@ from harness import Answer, RunningNode, pack_into, start_node, until
 from onnx import TensorProto, helper
 
 BODY_LIMIT = 48 << 20
+TALK = """
+from collections.abc import Iterator
+import setpoint as sp
+
+class Talk(sp.Model):
+    @sp.endpoint
+    def say(self, prompt: str, times: int = 2) -> str:
+        return " ".join([prompt] * times)
+
+    @sp.endpoint
+    def tokens(self, prompt: str, times: int = 2) -> Iterator[str]:
+        for number in range(times):
+            yield f"{prompt} {number}"
+        if prompt == "fail":
+            raise ValueError("failed")
+"""
 
 
 def double() -> onnx.ModelProto:
@@ -34,7 +50,9 @@ def double() -> onnx.ModelProto:
 def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningNode]:
     folder = tmp_path_factory.mktemp("v2")
     pack_into(folder / "home", folder, double(), "double")
-    running = start_node(folder / "home", folder, "double", limits={"body_limit_bytes": BODY_LIMIT}).until_ready()
+    pack_into(folder / "home", folder, TALK, "talk")
+    limits = {"body_limit_bytes": BODY_LIMIT}
+    running = start_node(folder / "home", folder, "double", "talk", limits=limits).until_ready()
     yield running
     assert "bug" not in running.log
     running.end()
@@ -161,3 +179,63 @@ def test_a_client_that_leaves_while_its_body_is_unpacked_is_forgotten(node: Runn
     until(lambda: node.metric("setpoint_http_in_flight") <= 1, what="nothing is in flight")
     body, headers = binary_body(ROWS)
     assert np.array_equal(output(node.ask("POST", INFER, body, headers=headers)), ROWS * 2)
+
+
+def test_statistics_count_what_was_answered(node: RunningNode) -> None:
+    def counted() -> dict[str, Any]:
+        everything = node.ask("GET", "/v2/models/stats").json["model_stats"]
+        assert [entry["name"] for entry in everything] == ["double", "talk"]
+        for path in ("/v2/models/double/stats", "/v2/models/double/versions/1/stats"):
+            (entry,) = node.ask("GET", path).json["model_stats"]
+            assert entry["inference_count"] == everything[0]["inference_count"]
+        return everything[0]
+
+    before = counted()
+    for _ in range(5):
+        assert output(node.ask("POST", INFER, *_with(binary_body(ROWS)))).shape == ROWS.shape
+    after = counted()
+    assert after["inference_count"] - before["inference_count"] == 5 * len(ROWS)
+    assert after["execution_count"] - before["execution_count"] == 5
+    for stage in ("success", "queue", "compute_infer"):
+        assert after["inference_stats"][stage]["count"] - before["inference_stats"][stage]["count"] == 5
+        assert after["inference_stats"][stage]["ns"] > before["inference_stats"][stage]["ns"]
+    assert abs(after["last_inference"] / 1000 - time.time()) < 60
+    assert after["setpoint"]["last_60s"]["in_time"] >= 5
+
+
+def test_the_configuration_and_the_metadata_agree_on_the_batch_axis(node: RunningNode) -> None:
+    config = node.ask("GET", "/v2/models/double/config").json
+    assert config["max_batch_size"] > 0
+    assert config["input"][0]["dims"] == [-1]
+    assert node.ask("GET", "/v2/models/double").json["inputs"][0]["shape"] == [-1, -1]
+    assert node.ask("GET", "/v2/models/double/versions/1/config").json == config
+    assert "statistics" in node.ask("GET", "/v2").json["extensions"]
+
+
+def test_text_is_generated_whole(node: RunningNode) -> None:
+    asked = {"text_input": "so", "id": "7", "parameters": {"times": 3, "temperature": 0.5}, "stream": False}
+    answer = node.ask("POST", "/v2/models/talk/generate", asked)
+    assert answer.json == {"id": "7", "model_name": "talk", "model_version": "1", "text_output": "so so so"}
+    assert node.ask("POST", "/v2/models/talk/generate", {"text_input": 1}).status == 400
+    assert (
+        "times: expected int"
+        in node.ask("POST", "/v2/models/talk/generate", asked | {"parameters": {"times": "a"}}).error
+    )
+
+
+def test_text_is_generated_in_pieces(node: RunningNode) -> None:
+    def stream(**asked: Any) -> list[dict[str, Any]]:
+        answer = node.ask("POST", "/v2/models/talk/versions/1/generate_stream", asked)
+        assert answer.headers["content-type"] == "text/event-stream; charset=utf-8"
+        *events, rest = answer.body.decode().split("\n\n")
+        assert rest == ""
+        return [json.loads(event.removeprefix("data: ")) for event in events]
+
+    assert [event["text_output"] for event in stream(text_input="so", times=3)] == ["so 0", "so 1", "so 2"]
+    *pieces, last = stream(text_input="fail")
+    assert len(pieces) == 2
+    assert "failed" in last["error"]
+    for path in ("generate", "generate_stream"):
+        refused = node.ask("POST", f"/v2/models/double/{path}", {"text_input": "so"})
+        assert refused.status == 400
+        assert "has no endpoint that takes one text" in refused.error

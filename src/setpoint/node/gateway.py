@@ -14,6 +14,7 @@ from setpoint.node.native_routes import native_routes
 from setpoint.node.openai_routes import OpenAIRoutes
 from setpoint.node.router import Router, Routes
 from setpoint.node.service import ModelService
+from setpoint.node.v2_about import statistics_of
 from setpoint.node.v2_routes import v2_routes
 from setpoint.wire import catalogue, catalogue_entry, docs_page, openapi_document, server_metadata
 
@@ -64,6 +65,7 @@ class Gateway:
         add("GET", "/v2", lambda exchange: exchange.respond(200, metadata))
         add("GET", "/v2/health/live", lambda exchange: exchange.respond(200, b'{"live":true}'))
         add("GET", "/v2/health/ready", self._health_ready)
+        add("GET", "/v2/models/stats", self._statistics)
         add("GET", "/models", self._models)
         add("GET", "/openapi.json", self._openapi_document)
         add("GET", "/docs", lambda exchange: exchange.respond(200, page, HTML))
@@ -80,6 +82,9 @@ class Gateway:
             for service, bundle in bundles
         ]
         exchange.respond(200, catalogue(entries))
+
+    def _statistics(self, exchange: Exchange) -> None:
+        exchange.respond(200, statistics_of([service for service, _ in self._published.values()], own=True))
 
     def _openapi_document(self, exchange: Exchange) -> None:
         if not self._openapi:

@@ -8,11 +8,13 @@ import msgspec
 
 from setpoint.core import Endpoint, InvalidRequest
 from setpoint.node.door import Door
+from setpoint.node.generate_routes import generate, generate_stream
 from setpoint.node.http import Exchange
 from setpoint.node.requests import HttpTensorRequest
 from setpoint.node.router import Routes
 from setpoint.node.service import ModelService
 from setpoint.node.terms import read_terms, take_v2_terms
+from setpoint.node.v2_about import config_of, statistics_of
 from setpoint.node.v2_requests import V2TensorRequest
 from setpoint.wire import JSON_LENGTH, InferRequest, NativeTensorCodec, V2Codec, json_length, model_metadata
 
@@ -25,6 +27,7 @@ def v2_routes(service: ModelService, door: Door) -> Routes:
     bundle = service.config.bundle
     version = str(bundle.version)
     metadata = model_metadata(bundle.name, [version], bundle.manifest)
+    config = config_of(service, door.limits.queue_limit_rows)
     bases = [f"/v2/models/{bundle.name}"]
     bases += [f"{bases[0]}/versions/{label}" for label in (version, *bundle.aliases)]
     endpoint = bundle.manifest.tensor_endpoint
@@ -36,7 +39,11 @@ def v2_routes(service: ModelService, door: Door) -> Routes:
     for base in bases:
         routes["GET", base] = lambda exchange: exchange.respond(200, metadata)
         routes["GET", f"{base}/ready"] = partial(_model_ready, service)
+        routes["GET", f"{base}/config"] = lambda exchange: exchange.respond(200, config)
+        routes["GET", f"{base}/stats"] = partial(_statistics, service)
         routes["POST", f"{base}/infer"] = infer
+        routes["POST", f"{base}/generate"] = partial(generate, service, door)
+        routes["POST", f"{base}/generate_stream"] = partial(generate_stream, service, door)
     return routes
 
 
@@ -86,6 +93,10 @@ def infer_tensors(
 def _model_ready(service: ModelService, exchange: Exchange) -> None:
     body = msgspec.json.encode({"name": service.name, "ready": service.ready})
     exchange.respond(200 if service.ready else 503, body)
+
+
+def _statistics(service: ModelService, exchange: Exchange) -> None:
+    exchange.respond(200, statistics_of([service], own=True))
 
 
 def _not_tensors(service: ModelService, exchange: Exchange) -> None:

@@ -6,6 +6,7 @@ from setpoint.wire.catalogue import catalogue, catalogue_entry
 from setpoint.wire.compression import CODINGS, answer_coding, deflate, inflate
 from setpoint.wire.docs_page import docs_page
 from setpoint.wire.errors import body_of, headers_of, status_of
+from setpoint.wire.generate import GenerateCodec, TextEndpoint, generate_error, no_text, text_endpoint
 from setpoint.wire.infer_request import InferRequest
 from setpoint.wire.json_tensor import refuse_overflow
 from setpoint.wire.metadata import model_metadata, server_metadata
@@ -25,6 +26,8 @@ from setpoint.wire.openapi import openapi_document
 from setpoint.wire.openapi_examples import example_of, infer_example, nested_example
 from setpoint.wire.v2_header import BINARY, JSON_LENGTH, json_length
 from setpoint.wire.v2_json import V2Codec
+from setpoint.wire.v2_model_config import model_config
+from setpoint.wire.v2_statistics import statistics, statistics_entry
 
 __all__ = [
     "BINARY",
@@ -32,9 +35,11 @@ __all__ = [
     "JSON_LENGTH",
     "BatchOutputs",
     "EmbeddingsRequest",
+    "GenerateCodec",
     "InferRequest",
     "ListedModel",
     "NativeTensorCodec",
+    "TextEndpoint",
     "UnknownModel",
     "V2Codec",
     "answer_coding",
@@ -49,18 +54,24 @@ __all__ = [
     "docs_page",
     "encode_embeddings",
     "example_of",
+    "generate_error",
     "headers_of",
     "infer_example",
     "inflate",
     "json_length",
     "listed_model",
     "model_arguments",
+    "model_config",
     "model_list",
     "model_metadata",
     "nested_example",
+    "no_text",
     "openapi_document",
     "refuse_overflow",
     "server_metadata",
     "sse",
+    "statistics",
+    "statistics_entry",
     "status_of",
+    "text_endpoint",
 ]

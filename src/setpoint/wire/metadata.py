@@ -12,7 +12,15 @@ import msgspec
 from setpoint.core import ModelManifest
 
 SERVER_NAME = "setpoint"
-EXTENSIONS: tuple[str, ...] = ()
+EXTENSIONS: tuple[str, ...] = (
+    "binary_tensor_data",
+    "classification",
+    "generate",
+    "model_configuration",
+    "parameters",
+    "schedule_policy",
+    "statistics",
+)
 """V2 extensions implemented. Clients branch on this list, so only what works stands here."""
 
 

@@ -6,29 +6,13 @@ from collections.abc import Sequence
 from typing import Any
 from urllib.parse import quote
 
-import msgspec
-
 from setpoint.core import Endpoint, ModelManifest
-from setpoint.wire.openapi_examples import REFERENCE, example_of, infer_example
+from setpoint.wire.openapi_examples import REFERENCE, example_of
 from setpoint.wire.openapi_openai import catalogue_path, openai_paths, openai_schemas, openai_tags
+from setpoint.wire.openapi_parts import ON_POST, Json, error_responses, errors, json_answer, with_example
+from setpoint.wire.openapi_v2 import v2_paths, v2_schemas
 
 OPENAPI_VERSION = "3.1.0"
-Json = dict[str, Any]
-
-_ERRORS = {
-    "400": ("InvalidRequest", "The request is malformed or does not fit the model."),
-    "404": ("NotFound", "No such model, version, endpoint or route."),
-    "405": ("MethodNotAllowed", "The route exists, the method does not; see the Allow header."),
-    "408": ("RequestTimeout", "The request took too long to arrive."),
-    "413": ("TooLarge", "The request body is beyond its limit."),
-    "415": ("UnsupportedMedia", "The content type or encoding is not one this route reads."),
-    "431": ("HeadersTooLarge", "The request's headers are beyond their limit."),
-    "500": ("ModelError", "The model failed on this input."),
-    "503": ("Refused", "Busy, starting or shutting down; come again after Retry-After seconds."),
-    "504": ("DeadlineExceeded", "The request waited longer than it may live."),
-}
-_ON_EVERY_ROUTE = ("404", "405", "431")
-_ON_POST = ("400", "408", "413", "415", "500", "503", "504")
 
 
 def openapi_document(models: Sequence[tuple[str, ModelManifest]], version: str) -> Json:
@@ -42,14 +26,14 @@ def openapi_document(models: Sequence[tuple[str, ModelManifest]], version: str) 
         a document that the OpenAPI 3.1 schema accepts. A model's schema ``Hit`` is the component ``NAME.Hit``, so
         that models never share one; components without a dot are the server's own.
     """
-    schemas = _own_schemas() | openai_schemas()
-    paths: Json = _server_paths() | catalogue_path(_errors()) | openai_paths(models)
+    schemas = v2_schemas() | openai_schemas()
+    paths: Json = _server_paths() | catalogue_path(errors()) | openai_paths(models)
     for name, manifest in models:
         schemas |= {f"{name}.{key}": _renamed(schema, name) for key, schema in manifest.schemas.items()}
     for name, manifest in models:
         for endpoint in manifest.endpoints:
             paths[f"/models/{quote(name)}/{quote(endpoint.name)}"] = {"post": _native(name, endpoint, schemas)}
-        paths |= _v2_paths(name, manifest)
+        paths |= v2_paths(name, manifest)
     return {
         "openapi": OPENAPI_VERSION,
         "info": {
@@ -66,7 +50,7 @@ def openapi_document(models: Sequence[tuple[str, ModelManifest]], version: str) 
             {"name": "server", "description": "Health, metadata and metrics of the server"},
         ],
         "paths": paths,
-        "components": {"schemas": schemas, "responses": _error_responses()},
+        "components": {"schemas": schemas, "responses": error_responses()},
     }
 
 
@@ -78,7 +62,7 @@ def _native(model: str, endpoint: Endpoint, schemas: Json) -> Json:
     }
     if required := [parameter.name for parameter in endpoint.parameters if parameter.required]:
         body["required"] = required
-    content: Json = {"application/json": _with_example({"schema": body}, example_of(body, schemas))}
+    content: Json = {"application/json": with_example({"schema": body}, example_of(body, schemas))}
     if endpoint.body == "bytes":
         content["application/octet-stream"] = {}  # any bytes: OpenAPI 3.1 says so by giving no schema
     words = {"summary": endpoint.summary, "description": _native_description(endpoint)}
@@ -87,7 +71,7 @@ def _native(model: str, endpoint: Endpoint, schemas: Json) -> Json:
         "operationId": f"{model}.{endpoint.name}",
         **{key: text for key, text in words.items() if text},
         "requestBody": {"required": bool(required), "content": content},
-        "responses": {"200": _native_answer(model, endpoint)} | _errors(*_ON_POST),
+        "responses": {"200": _native_answer(model, endpoint)} | errors(*ON_POST),
     }
 
 
@@ -117,128 +101,22 @@ def _native_answer(model: str, endpoint: Endpoint) -> Json:
     }
 
 
-def _v2_paths(name: str, manifest: ModelManifest) -> Json:
-    whole = f"/v2/models/{quote(name)}"
-    paths: Json = {}
-    for base, suffix, parameters in (
-        (whole, "", []),
-        (f"{whole}/versions/{{version}}", "_version", [_version_parameter()]),
-    ):
-        common: Json = {"tags": [name], "parameters": parameters} if parameters else {"tags": [name]}
-        paths[base] = {
-            "get": common
-            | {
-                "operationId": f"v2.{name}{suffix}",
-                "summary": "Model metadata",
-                "responses": {"200": _json("Inputs and outputs", "ModelMetadata")} | _errors(),
-            }
-        }
-        paths[f"{base}/ready"] = {
-            "get": common
-            | {
-                "operationId": f"v2.{name}{suffix}.ready",
-                "summary": "Is the model ready?",
-                "responses": {"200": _json("Yes", "ModelReady"), "503": _json("No", "ModelReady")} | _errors(),
-            }
-        }
-        if manifest.signature is not None:
-            media = _with_example({"schema": _reference("InferRequest")}, infer_example(manifest.signature))
-            paths[f"{base}/infer"] = {
-                "post": common
-                | {
-                    "operationId": f"v2.{name}{suffix}.infer",
-                    "summary": "Open Inference Protocol inference",
-                    "description": f"`{manifest.signature}`",
-                    "requestBody": {"required": True, "content": {"application/json": media}},
-                    "responses": {"200": _json("Outputs", "InferResponse")} | _errors(*_ON_POST),
-                }
-            }
-    return paths
-
-
 def _server_paths() -> Json:
     def get(identifier: str, summary: str, answers: Json) -> Json:
         operation = {"tags": ["server"], "operationId": identifier, "summary": summary}
-        return {"get": operation | {"responses": answers | _errors()}}
+        return {"get": operation | {"responses": answers | errors()}}
 
     text = {"description": "Prometheus text", "content": {"text/plain": {"schema": {"type": "string"}}}}
     document = {"description": "This document", "content": {"application/json": {"schema": {"type": "object"}}}}
-    ready = {"200": _json("Yes", "Ready"), "503": _json("No", "Ready")}
+    ready = {"200": json_answer("Yes", "Ready"), "503": json_answer("No", "Ready")}
     return {
-        "/v2": get("v2", "Server metadata", {"200": _json("Name, version, extensions", "ServerMetadata")}),
-        "/v2/health/live": get("v2.live", "Is the server alive?", {"200": _json("Yes", "Live")}),
+        "/v2": get("v2", "Server metadata", {"200": json_answer("Name, version, extensions", "ServerMetadata")}),
+        "/v2/health/live": get("v2.live", "Is the server alive?", {"200": json_answer("Yes", "Live")}),
         "/v2/health/ready": get("v2.ready", "Are all models ready?", ready),
+        "/v2/models/stats": get("v2.stats", "Statistics", {"200": json_answer("Of every model", "Statistics")}),
         "/metrics": get("metrics", "Metrics", {"200": text}),
         "/openapi.json": get("openapi", "This interface, described", {"200": document}),
     }
-
-
-def _own_schemas() -> Json:
-    text, flag = {"type": "string"}, {"type": "boolean"}
-    shape = {"type": "array", "items": {"type": "integer"}}
-    parameters = {"type": "object", "additionalProperties": {"type": ["string", "number", "boolean"]}}
-    tensor = _object({"name": text, "datatype": text, "shape": shape, "data": {"type": "array"}}, parameters=parameters)
-    described = {"type": "array", "items": _object({"name": text, "datatype": text, "shape": shape})}
-    return {
-        "Error": _object({"error": text}),
-        "Live": _object({"live": flag}),
-        "Ready": _object({"ready": flag}),
-        "ModelReady": _object({"name": text, "ready": flag}),
-        "ServerMetadata": _object({"name": text, "version": text, "extensions": {"type": "array", "items": text}}),
-        "ModelMetadata": _object(
-            {
-                "name": text,
-                "versions": {"type": "array", "items": text},
-                "platform": text,
-                "inputs": described,
-                "outputs": described,
-            }
-        ),
-        "Tensor": tensor | {"description": "data is flat or nested, in row-major order"},
-        "InferRequest": _object(
-            {"inputs": {"type": "array", "items": _reference("Tensor")}},
-            id=text,
-            outputs={"type": "array", "items": _object({"name": text}, parameters=parameters)},
-            parameters=parameters,
-        ),
-        "InferResponse": _object(
-            {"model_name": text, "outputs": {"type": "array", "items": _reference("Tensor")}},
-            model_version=text,
-            id=text,
-            parameters=parameters,
-        ),
-    }
-
-
-def _object(required: Json, **optional: Any) -> Json:
-    return {"type": "object", "properties": required | optional, "required": list(required)}
-
-
-def _reference(name: str) -> Json:
-    return {"$ref": REFERENCE + name}
-
-
-def _json(description: str, schema: str) -> Json:
-    return {"description": description, "content": {"application/json": {"schema": _reference(schema)}}}
-
-
-def _error_responses() -> Json:
-    content = {"application/json": {"schema": _reference("Error")}}
-    return {name: {"description": description, "content": content} for name, description in _ERRORS.values()}
-
-
-def _errors(*statuses: str) -> Json:
-    listed = sorted({*statuses, *_ON_EVERY_ROUTE})
-    return {status: {"$ref": f"#/components/responses/{_ERRORS[status][0]}"} for status in listed}
-
-
-def _version_parameter() -> Json:
-    description = "a version number or an alias"
-    return {"name": "version", "in": "path", "required": True, "description": description, "schema": {"type": "string"}}
-
-
-def _with_example(media: Json, example: Any) -> Json:
-    return media if example is msgspec.UNSET else media | {"example": example}
 
 
 def _model_summary(manifest: ModelManifest) -> str:

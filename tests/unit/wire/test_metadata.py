@@ -14,7 +14,16 @@ def manifest(signature: Signature | None, engine: str) -> ModelManifest:
 
 
 def test_the_server_lists_only_extensions_it_has() -> None:
-    assert json.loads(server_metadata("1.2.3")) == {"name": "setpoint", "version": "1.2.3", "extensions": []}
+    extensions = [
+        "binary_tensor_data",
+        "classification",
+        "generate",
+        "model_configuration",
+        "parameters",
+        "schedule_policy",
+        "statistics",
+    ]
+    assert json.loads(server_metadata("1.2.3")) == {"name": "setpoint", "version": "1.2.3", "extensions": extensions}
 
 
 def test_a_model_of_tensors() -> None:
