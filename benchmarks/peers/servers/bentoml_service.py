@@ -16,6 +16,12 @@ from pydantic import BaseModel
 
 CONFIG = Config.from_environment()
 Features = Annotated[np.ndarray, Shape((-1, 4)), DType("float32")]
+Images = Annotated[np.ndarray, Shape((-1, 1, 8, 8)), DType("float32")]
+BATCHING: dict[str, Any] = {
+    "batchable": True,
+    "max_batch_size": CONFIG.batch_rows,
+    "max_latency_ms": CONFIG.latency_ms,  # its own default is a minute
+}
 SERVICE: dict[str, Any] = {
     "workers": CONFIG.workers,
     "traffic": {"timeout": 60},
@@ -33,7 +39,7 @@ class Iris:
     def __init__(self) -> None:
         self.engine = Engine(CONFIG)
 
-    @bentoml.api(batchable=True, max_batch_size=CONFIG.batch_rows)
+    @bentoml.api(**BATCHING)
     def predict(self, rows: Features) -> list[dict[str, Any]]:
         return self.engine.rows(self.engine.run({"features": rows}))
 
@@ -43,6 +49,16 @@ class Minilm:
     def __init__(self) -> None:
         self.engine = Engine(CONFIG)
 
-    @bentoml.api(batchable=True, max_batch_size=CONFIG.batch_rows)
+    @bentoml.api(**BATCHING)
     def predict(self, rows: list[Tokens]) -> npt.NDArray[Any]:
         return self.engine.run(self.engine.columns([row.__dict__ for row in rows]))[0]
+
+
+@bentoml.service(**SERVICE)
+class Digits:
+    def __init__(self) -> None:
+        self.engine = Engine(CONFIG)
+
+    @bentoml.api(**BATCHING)
+    def predict(self, rows: Images) -> npt.NDArray[Any]:
+        return self.engine.run({"image": rows})[0]

@@ -14,7 +14,12 @@ import numpy as np
 import numpy.typing as npt
 import onnxruntime
 
-DTYPES: dict[str, npt.DTypeLike] = {"features": np.float32, "input_ids": np.int64, "attention_mask": np.int64}
+DTYPES: dict[str, npt.DTypeLike] = {
+    "features": np.float32,
+    "image": np.float32,
+    "input_ids": np.int64,
+    "attention_mask": np.int64,
+}
 
 
 @dataclass(frozen=True)
@@ -28,6 +33,7 @@ class Config:
     threads: int
     batch_rows: int
     window_ms: float
+    latency_ms: int
 
     @classmethod
     def from_environment(cls) -> Config:
@@ -40,6 +46,7 @@ class Config:
             threads=int(os.environ["PEER_THREADS"]),
             batch_rows=int(os.environ["PEER_BATCH_ROWS"]),
             window_ms=float(os.environ["PEER_WINDOW_MS"]),
+            latency_ms=int(os.environ.get("PEER_LATENCY_MS", "60000")),
         )
 
 

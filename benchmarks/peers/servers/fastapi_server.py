@@ -32,6 +32,14 @@ class Embedding(BaseModel):
     embedding: list[float]
 
 
+class Image(BaseModel):
+    image: list[list[list[float]]]
+
+
+class Logits(BaseModel):
+    logits: list[float]
+
+
 def answer(engine: Engine, row: BaseModel) -> dict[str, Any]:
     return engine.rows(engine.run(engine.columns([row.__dict__])))[0]
 
@@ -44,6 +52,11 @@ if __name__ != "__main__":  # the parent of the worker processes needs no model
         @app.post("/predict")
         async def predict(row: IrisRow) -> IrisAnswer:
             return IrisAnswer(**answer(engine, row))
+    elif CONFIG.workload == "digits":
+
+        @app.post("/predict")
+        def classify(row: Image) -> Logits:
+            return Logits(**answer(engine, row))
     else:
         # Milliseconds of work: FastAPI's advice is a plain `def`, which runs in the thread pool.
         @app.post("/predict")
