@@ -49,7 +49,7 @@ def _type_of(key: Key) -> Any:
     if "Path" in words:
         return click.Path(path_type=Path)
     if key.kind in (int, int | None):
-        return click.IntRange(0, 65535) if key.name.endswith("port") else click.IntRange(1)
+        return click.IntRange(0, 65535) if key.name.endswith("port") else click.IntRange(0 if key.default == 0 else 1)
     return click.FLOAT if key.kind in (float, float | None) else click.STRING
 
 

@@ -53,6 +53,23 @@ def serving_options(function: Callable[..., Any]) -> Callable[..., Any]:
             setting("--workers", help="Processes per model."),
             setting("--threads", help="Engine threads per worker.  [default: the cores, shared evenly]"),
             setting("--objective", help='What to hold, such as "p99<=20ms, drop<=1%".'),
+            setting("--variant", help="Answer with this variant only.  [default: as the objective asks]"),
+            setting(
+                "--max-batch-size",
+                "models.batching.max_batch_size",
+                help="Batch by hand, as Triton does, in place of an objective: rows of a batch at most.",
+            ),
+            setting(
+                "--max-queue-delay-us",
+                "models.batching.max_queue_delay_us",
+                help="By hand: how long the oldest request waits for others.",
+            ),
+            setting("--max-queue-size", "models.batching.max_queue_size", help="By hand: requests that may wait."),
+            setting(
+                "--queue-timeout-us",
+                "models.batching.default_timeout_us",
+                help="By hand: how long a request may wait; 0 is for ever.",
+            ),
             setting(
                 "--cache",
                 "models.cache.budget_bytes",
