@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 
 from hostile.attacks import Attack, Broken, Check, Conversation, Leave, Message
 from hostile.bodies import BODIES, INFER, large, post
+from hostile.http2 import HTTP2, Frames, Reader, Streams, streams
 from hostile.models import Iris
 from hostile.responses import Incomplete, MalformedResponse, Response, read_response, read_responses
 from hostile.transport import TRANSPORT
@@ -75,7 +76,7 @@ def good_request(rng: random.Random, iris: Iris) -> Message:
     return post(INFER, body, kind="good", check=check)
 
 
-def attacks(rng: random.Random, iris: Iris, requests: int, small: bool = False) -> Iterator[Attack]:
+def attacks(rng: random.Random, iris: Iris, requests: int, small: bool = False) -> Iterator[Attack | Streams | Frames]:
     """A mixture of everything, until so many hostile requests were made; good ones come on top, one to four of them.
 
     ``small`` leaves out the bodies of a megabyte: what the heap keeps of those hides what leaks of the others.
@@ -85,25 +86,30 @@ def attacks(rng: random.Random, iris: Iris, requests: int, small: bool = False) 
     while made < requests:
         roll = rng.random()
         if roll < 0.2:
-            attack: Attack = good_request(rng, iris)
+            attack: Attack | Streams | Frames = good_request(rng, iris)
         elif roll < 0.65:
             attack = rng.choices(list(bodies), list(bodies.values()))[0](rng)
-        else:
+        elif roll < 0.9:
             attack = rng.choices(list(TRANSPORT), list(TRANSPORT.values()))[0](rng)
+        else:
+            attack = rng.choices(list(HTTP2), list(HTTP2.values()))[0](rng)
         if isinstance(attack, Conversation):
             made += len(attack.messages) - 1
-            attack = _with_good_ones(attack, rng, iris)
+            attack = Conversation(attack.kind, _with_good_ones(attack.messages, rng, iris), attack.cuts, attack.pause_s)
+        elif isinstance(attack, Streams):
+            made += len(attack.messages) - 1
+            attack = streams(_with_good_ones(attack.messages, rng, iris))
         made += 0 if roll < 0.2 else 1
         yield attack
 
 
-def _with_good_ones(attack: Conversation, rng: random.Random, iris: Iris) -> Conversation:
+def _with_good_ones(asked: tuple[Message, ...], rng: random.Random, iris: Iris) -> tuple[Message, ...]:
     messages = []
-    for message in attack.messages:
+    for message in asked:
         messages.append(message)
         if rng.random() < 0.3:
             messages.append(good_request(rng, iris))
-    return Conversation(attack.kind, tuple(messages), attack.cuts, attack.pause_s)
+    return tuple(messages)
 
 
 class Connection:
@@ -150,7 +156,7 @@ class Connection:
             try:
                 while more := await self.reader.read(1 << 16):
                     parts.append(more)
-            except ConnectionResetError:
+            except ConnectionError:
                 parts.append(b"")  # what was read before the reset stands
             return b"".join(parts)
 
@@ -171,7 +177,7 @@ class Attacker:
         self._tally = tally
         self._kept: Connection | None = None
 
-    async def attack(self, attack: Attack) -> None:
+    async def attack(self, attack: Attack | Streams | Frames) -> None:
         messages = attack.messages if isinstance(attack, Conversation) else (attack,)
         payload = b"".join(message.payload for message in messages)
         try:
@@ -179,6 +185,10 @@ class Attacker:
                 await self._ask((attack,), payload)
             elif isinstance(attack, Conversation):
                 await self._ask(attack.messages, payload, attack.cuts, attack.pause_s)
+            elif isinstance(attack, Streams):
+                await self._stream(attack)
+            elif isinstance(attack, Frames):
+                await self._flood(attack)
             elif isinstance(attack, Broken):
                 await self._break(attack)
             else:
@@ -232,6 +242,40 @@ class Attacker:
             complaints.append(f"{len(responses)} responses, expected {attack.answers}")
         if complaints:
             self._tally.complain(attack.kind, "; ".join(complaints), attack.payload)
+
+    async def _stream(self, attack: Streams) -> None:
+        """Ask all at once over HTTP/2; each answer must be that of HTTP/1.1."""
+        connection, reader = await Connection.open(self._port), Reader()
+        sending = asyncio.create_task(connection.send(attack.payload))
+        try:
+            while len(reader.ended) < len(attack.messages):
+                data = await asyncio.wait_for(connection.reader.read(1 << 16), _ANSWER_LIMIT_S)
+                if not data:
+                    raise MalformedResponse(f"the node closed; {len(reader.ended)} streams had ended")
+                reader.feed(data)
+        finally:
+            sending.cancel() if not sending.done() else None
+            await asyncio.gather(sending, return_exceptions=True)
+            connection.close()
+        for index, message in enumerate(attack.messages):
+            self._judge(message.kind, reader.ended[1 + 2 * index], message.check, message.payload)
+
+    async def _flood(self, attack: Frames) -> None:
+        """Send, half-close, and read to the end: whole frames, and no server error."""
+        connection, reader = await Connection.open(self._port), Reader()
+        try:
+            try:
+                await connection.send(attack.payload, attack.cuts)
+                connection.writer.write_eof()
+            except OSError:
+                pass
+            reader.feed(await connection.read_to_end())
+        finally:
+            connection.close()
+        self._tally.sent[attack.kind] += 1
+        self._tally.statuses.update(response.status for response in reader.ended.values())
+        if any(response.status >= 500 for response in reader.ended.values()):
+            self._tally.complain(attack.kind, f"{reader.ended}", attack.payload)
 
     async def _leave(self, attack: Leave) -> None:
         connection = await Connection.open(self._port)

@@ -275,7 +275,7 @@ def test_draining_answers_what_was_begun_and_then_says_goodbye() -> None:
     client.exchanges[0].respond(200, b"1")
     assert client.exchange_bytes().replies[first].body == b"1"
     assert client.goodbye == 0
-    assert client.transport.closing
+    assert client.closed
 
 
 def test_draining_closes_an_idle_connection_with_a_goodbye() -> None:
@@ -283,7 +283,7 @@ def test_draining_closes_an_idle_connection_with_a_goodbye() -> None:
     client.reply()
     client.transport.connection.drain()
     assert client.exchange_bytes().goodbye == 0
-    assert client.transport.closing
+    assert client.closed
 
 
 # --- limits and time-outs --------------------------------------------------------------------------------------------
@@ -347,7 +347,7 @@ def test_requests_at_once_have_a_number() -> None:
         client.send(frame(HEADERS, 5, stream, MINIMAL_HEAD))
     client.exchange_bytes()
     assert client.goodbye is not None
-    assert client.transport.closing
+    assert client.closed
     client.vanish()
     assert client.server.in_flight == 0
 
@@ -368,7 +368,7 @@ def test_an_idle_connection_is_closed() -> None:
     assert not client.closed
     client.wait(6)
     assert client.exchange_bytes().goodbye == 0
-    assert client.transport.closing
+    assert client.closed
 
 
 def test_a_client_that_waits_for_us_is_not_timed_out() -> None:

@@ -36,6 +36,7 @@ class Http2Connection(AnswerSender):
         self._idle_since_ns = server.now_ns()
         self._closing_since_ns = 0
         self._draining = False
+        self._lingering = False
 
     def start(self, rest: bytes) -> None:
         """Take over a connection whose client has sent the preface, and this behind it."""
@@ -80,7 +81,7 @@ class Http2Connection(AnswerSender):
             return
         except H2Error:
             self._write()  # the library has said why
-            self._close()
+            self._linger()
             return
         # What is taken back in the very packet that asks for it is not begun.
         taken_back = {event.stream_id for event in events if type(event) is StreamReset}
@@ -167,6 +168,8 @@ class Http2Connection(AnswerSender):
         """Called about once a second: end what takes too long."""
         write_limit_ns = self._limits.write_timeout_s * 1e9
         paused_since_ns = self._closing_since_ns or self._write_paused_since_ns
+        if self._lingering and now_ns - self._closing_since_ns > _LINGER_S * 1e9:
+            self._transport.close()
         if paused_since_ns:
             if now_ns - paused_since_ns > write_limit_ns:
                 self._transport.abort()
@@ -218,6 +221,20 @@ class Http2Connection(AnswerSender):
         if not self._closing_since_ns:
             self._h2.close_connection(code, why.encode()[:200])
             self._write()
+            if code == ErrorCodes.NO_ERROR:
+                self._close()
+            else:
+                self._linger()
+
+    def _linger(self) -> None:
+        """Close, and let somebody who is still sending read why: over unread bytes, closing would be a reset."""
+        for stream in list(self._streams.values()):
+            self._drop(stream)
+        if not self._closing_since_ns and self._transport.can_write_eof() and not self._transport.is_closing():
+            self._closing_since_ns = self._server.now_ns()
+            self._lingering = True
+            self._transport.write_eof()
+        else:
             self._close()
 
     def _close(self) -> None:
