@@ -14,16 +14,20 @@ from typing import Any
 import click
 import msgspec
 
+from setpoint.cli.admin_token import read_admin_token
 from setpoint.cli.config_options import config_option, flags_given, setting
 from setpoint.cli.config_settings import Settings, blamed, resolve
 from setpoint.cli.describe import signature_text
 from setpoint.cli.example import calls, curl
+from setpoint.cli.many import expanded
 from setpoint.cli.progress import working
 from setpoint.cli.references import complete_reference_or_path
 from setpoint.cli.sources import packing_options
 from setpoint.core import InvalidConfiguration
 from setpoint.node import ModelConfig, NodeConfig, run_node
 from setpoint.registry import Registry, open_model
+
+_SHOWN_MODELS = 10
 
 
 def serving_options(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -51,6 +55,17 @@ def serving_options(function: Callable[..., Any]) -> Callable[..., Any]:
                 help="Whose pages may call the node, such as https://app.example.com; * for everybody's. Repeatable.",
             ),
             setting("--workers", help="Processes per model."),
+            setting(
+                "--memory",
+                "node.memory_bytes",
+                help="What the node and all workers may hold together, such as 2GiB; idle models are parked for others"
+                " and woken when they are asked.  [default: no bound, every model stays awake]",
+            ),
+            setting(
+                "--admin-token-file",
+                help="Let who shows the token in this file load and unload models; SETPOINT_ADMIN_TOKEN holds one too."
+                "  [default: nobody may]",
+            ),
             setting("--threads", help="Engine threads per worker.  [default: the cores, shared evenly]"),
             setting("--objective", help='What to hold, such as "p99<=20ms, drop<=1%".'),
             setting("--variant", help="Answer with this variant only.  [default: as the objective asks]"),
@@ -107,6 +122,7 @@ def serving_options(function: Callable[..., Any]) -> Callable[..., Any]:
 
 @click.command("serve")
 @serving_options
+@click.option("--all", "everything", is_flag=True, help="Serve every model of the registry.")
 @click.option("--json", "as_json", is_flag=True, help="Print one record on one line when ready.")
 @click.option("--until-stdin-closes", is_flag=True, help="Also end when standard input ends, as with its starter.")
 @click.pass_context
@@ -115,25 +131,30 @@ def command(
     /,
     models: tuple[str, ...],
     config: Path | None,
+    everything: bool,
     as_json: bool,
     until_stdin_closes: bool,
     **_: Any,
 ) -> int:
     """Serve models over HTTP.
 
-    Each PATH_OR_NAME is a file, which is packed first (see setpoint pack --help), or a model in the registry: a name,
-    name:3, name:alias or name@sha256:digest. Without one, setpoint.toml says what is served. Flags go before the
-    environment (SETPOINT_NODE_PORT …), and that before the file; setpoint config show tells what holds. Ctrl-C finishes
-    what was accepted and ends; a second one ends at once.
+    Each PATH_OR_NAME is a file, which is packed first (see setpoint pack --help), a folder of such files, or a model
+    in the registry: a name, name:3, name:alias or name@sha256:digest. Without one, setpoint.toml says what is served.
+    Flags go before the environment (SETPOINT_NODE_PORT …), and that before the file; setpoint config show tells what
+    holds. Ctrl-C finishes what was accepted and ends; a second one ends at once.
 
     \b
       setpoint serve sentiment.onnx
       setpoint serve sentiment:champion ranker --workers 2 --port 9000
     """
-    settings = resolve(flags_given(context), models, os.environ, config)
     registry = Registry.default()
+    models = expanded(models, registry, everything=everything)
+    settings = resolve(flags_given(context), models, os.environ, config)
     opened = tuple(_open(settings, index, registry) for index in range(len(settings.models)))
-    node = NodeConfig(models=opened, lifeline=0 if until_stdin_closes else -1, **settings.node_fields())
+    fields = settings.node_fields()
+    token = read_admin_token(fields["admin_token_file"], os.environ)
+    lifeline = 0 if until_stdin_closes else -1
+    node = NodeConfig(models=opened, lifeline=lifeline, registry=registry, admin_token=token, **fields)
     announcement = _Announcement(node.models, as_json, "http" if node.tls_certificate is None else "https")
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")  # to stderr
     return run_node(node, announcement.listening, announcement.ready)
@@ -145,7 +166,9 @@ def _open(settings: Settings, index: int, registry: Registry) -> ModelConfig:
     with working(f"opening {source}"):
         bundle = open_model(source, name=values["name"].value, options=settings.pack_options(index), registry=registry)
         try:
-            return ModelConfig(bundle=bundle, folder=registry.folder(bundle), **settings.model_fields(index))
+            follows = source if source in {f"{bundle.name}:{alias}" for alias in bundle.aliases} else ""
+            fields = settings.model_fields(index)
+            return ModelConfig(bundle=bundle, folder=registry.folder(bundle), follows=follows, **fields)
         except InvalidConfiguration as error:
             raise blamed(error, values) from error
 
@@ -178,9 +201,12 @@ class _Announcement:
             grpc = {"grpc": self._grpc} if self._grpc else {}
             click.echo(msgspec.json.encode({"url": self._url, **grpc, "models": models}))
             return
-        for model in self._models:
+        shown = self._models[:_SHOWN_MODELS]
+        for model in shown:
             _line("serving", f"{model.bundle.reference}   {signature_text(model.bundle)}   {_form(model)}")
-        for model in self._models:
+        if more := len(self._models) - len(shown):
+            _line("", f"and {more} more, which {self._url}/docs lists")
+        for model in shown:
             for call in calls(model.bundle.name, model.bundle.manifest):
                 _line("try", curl(call, self._url, model.bundle.reference))
 

@@ -25,9 +25,9 @@ class ModelConfig(msgspec.Struct, frozen=True):
         variant: the only one to serve with; empty leaves the choice to the objective.
         batching: a batching policy stated by hand, in place of the one that holds the objective.
         weights: tenant to its share of the service where that is not 1.
+        cache: what its response cache may hold; None without one.
         follows: reference that a reload asks the registry for, such as ``sentiment:champion``; empty is the newest
             version of the bundle's name.
-        cache: what its response cache may hold; None without one.
     """
 
     bundle: Bundle
@@ -38,8 +38,8 @@ class ModelConfig(msgspec.Struct, frozen=True):
     variant: str = ""
     batching: FixedTerms | None = None
     weights: dict[str, float] = {}
-    follows: str = ""
     cache: CacheTerms | None = None
+    follows: str = ""
 
     def __post_init__(self) -> None:
         if self.variant:
@@ -80,6 +80,7 @@ class NodeConfig(msgspec.Struct, frozen=True):
             then. 0 is without such a bound: every model stays awake.
         registry: where models are loaded from at run time; None without.
         admin_token: what whoever loads and unloads models must show; nobody may without one.
+        admin_token_file: from which whoever starts the node takes it.
         loaded: how models that are loaded at run time are served: each of them gets these workers and threads.
     """
 
@@ -95,6 +96,7 @@ class NodeConfig(msgspec.Struct, frozen=True):
     memory_bytes: int = 0
     registry: Registry | None = None
     admin_token: str = ""
+    admin_token_file: Path | None = None
     loaded: LoadedTerms = LoadedTerms()
 
     def __post_init__(self) -> None:

@@ -236,10 +236,11 @@ class Harbour:
             self._fail(berth, error)
             return
         self.wakes[berth.name] += 1
-        self._lot.woke(key, self.size_bytes(berth), self._now_ns())
+        # Weighed before the next one is decided upon, so that what is decided rests on what was measured.
+        size_bytes = await asyncio.to_thread(berth.memory_bytes)
+        self._lot.woke(key, size_bytes or self.size_bytes(berth), self._now_ns())
         if (expected := self._expected.get(key)) is not None and not expected.done():
             expected.set_result(None)
-        await self._weigh(berth)
 
     async def _park(self, berth: Berth) -> None:
         await berth.rest()

@@ -19,11 +19,12 @@ from setpoint.node.config import NodeConfig
 from setpoint.node.door import Door
 from setpoint.node.exposition import exposition
 from setpoint.node.fleet import Fleet
+from setpoint.node.fleet_metrics import fleet_families
 from setpoint.node.gateway import Gateway
 from setpoint.node.heartbeat import Heartbeat
 from setpoint.node.http import Cors, Exchange, HttpServer, ServerTls
 from setpoint.node.service import ModelService
-from setpoint.observe import CONTENT_TYPE
+from setpoint.observe import CONTENT_TYPE, render
 from setpoint.wire import refuse_overflow
 from setpoint.worker import ForkServers, WorkerHandle
 
@@ -162,7 +163,7 @@ class Node:
         text = exposition(
             self.fleet.everything, server.responses, server.connections, server.in_flight, os.getpid(), lag
         )
-        exchange.respond(200, text, CONTENT_TYPE)
+        exchange.respond(200, text + render(fleet_families(self.fleet)), CONTENT_TYPE)
 
     async def _sweep(self) -> None:
         while True:
