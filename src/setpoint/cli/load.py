@@ -177,7 +177,8 @@ def command(
 
     Requests are sent at their times whether or not earlier ones are answered, and latency counts from the time they
     were due. URL is …/v2/models/NAME (Open Inference Protocol; grpc://HOST:PORT/NAME for gRPC), …/v1/embeddings
-    (OpenAI), …/models/NAME/ENDPOINT, or any other that takes a POST, with --body or --data. Exit code 1 where this machine could not keep time, so that nothing was measured.
+    (OpenAI), …/models/NAME/ENDPOINT, or any other that takes a POST, with --body or --data. Exit code 1 where this
+    machine could not keep time, so that nothing was measured.
 
     \b
       setpoint load http://127.0.0.1:8000/v2/models/iris --rate 200 --deadline 20ms

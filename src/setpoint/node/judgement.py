@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Sequence
 from typing import cast
 
+import msgspec
+
 from setpoint.core import Endpoint, Limits, ModelManifest, Objective, Profile
 from setpoint.node.config import ModelConfig
 from setpoint.scheduling import (
@@ -14,6 +16,7 @@ from setpoint.scheduling import (
     Policy,
     VariantTerms,
     allowed_variants,
+    held_rows_per_s,
 )
 from setpoint.worker import CALL_LIMIT_REQUESTS, Request
 
@@ -63,6 +66,26 @@ def terms_of(config: ModelConfig, limits: Limits, hardware: str) -> ObjectiveTer
         margin_ns=margin_ns,
         quantile=quantile,
     )
+
+
+def best_layout(config: ModelConfig, limits: Limits, hardware: str, cores: int) -> tuple[int, int] | None:
+    """Workers and threads on these cores with which the model's variants hold most, by their profiles.
+
+    All variants are resident, and the scheduler prefers the most accurate one while it can: so the fastest decides.
+
+    Returns:
+        None where nothing was measured on this hardware, or nothing holds the objective.
+    """
+    best: tuple[int, int] | None = None
+    best_rows_per_s = 0.0
+    for threads in sorted({profile.threads for profile in config.bundle.manifest.profiles}):
+        workers = max(1, cores // threads)
+        terms = terms_of(msgspec.structs.replace(config, workers=workers, threads=threads), limits, hardware)
+        if terms.variants[0].profile is not None:
+            rows_per_s = max(held_rows_per_s(terms, workers))
+            if rows_per_s > best_rows_per_s:
+                best, best_rows_per_s = (workers, threads), rows_per_s
+    return best
 
 
 def variant_of(config: ModelConfig) -> VariantTerms:

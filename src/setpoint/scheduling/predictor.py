@@ -310,3 +310,10 @@ class Predictor:
                 attainable = prediction.rows_per_s
                 use[index] += lane.demand_rows_per_s / attainable if attainable > 0 else inf
         return use, rising
+
+
+def held_rows_per_s(terms: ObjectiveTerms, workers: int) -> list[float]:
+    """What so many workers hold with each variant alone, by their profiles; infinite where there is none."""
+    lane = Predictor(terms).lane(None)
+    lane.aim(workers, terms.bound_ns - terms.margin_ns, terms.flat_tolerance)
+    return [prediction.rows_per_s for prediction in lane.variants]
