@@ -146,6 +146,28 @@ def test_a_node_says_what_it_is_and_what_it_serves(pack, serve, connect):
     assert [(each.name, each.datatype, list(each.shape)) for each in metadata.inputs] == [("x", "FP32", [-1, 4])]
 
 
+def test_configuration_and_statistics_are_those_of_rest(pack, serve, connect):
+    node = serve(pack(twice()), pack(NAPS, "naps"), options=GRPC)
+    client = connect(node)
+    client.infer("model", np.concatenate([ROW, ROW]))
+    config, rest = client.call("ModelConfig", name="model").config, node.ask("GET", "/v2/models/model/config").json
+    assert (config.name, config.max_batch_size) == ("model", rest["max_batch_size"])
+    assert [(each.name, list(each.dims)) for each in config.input] == [("x", [4])]
+    assert config.input[0].data_type == message_class("inference.ModelInput")(data_type="TYPE_FP32").data_type
+    (found,) = client.call("ModelStatistics", name="model").model_stats
+    (entry,) = node.ask("GET", "/v2/models/model/stats").json["model_stats"]
+    assert (
+        (found.inference_count, found.execution_count) == (entry["inference_count"], entry["execution_count"]) == (2, 1)
+    )
+    assert found.inference_stats.compute_infer.ns == entry["inference_stats"]["compute_infer"]["ns"] > 0
+    assert [(each.batch_size, each.compute_infer.count) for each in found.batch_stats] == [(2, 1)]
+    assert {each.name for each in client.call("ModelStatistics").model_stats} == {"model", "naps"}
+    for name in ("ModelConfig", "ModelStatistics"):
+        with pytest.raises(grpc.RpcError) as error:
+            client.call(name, name="nothing")
+        assert error.value.code() is grpc.StatusCode.NOT_FOUND
+
+
 def test_mistakes_have_the_status_and_the_words_that_say_what_to_do(pack, serve, connect):
     node = serve(pack(twice()), pack(NO_TENSORS, "words"), options=GRPC, limits={"json_limit_bytes": 1000})
     client = connect(node)

@@ -79,7 +79,7 @@ class Node:
             from setpoint.node.grpc import GrpcServer  # 50 ms and a thread, for those only who ask for it
         except ModuleNotFoundError as error:
             raise MissingExtra(error.name or "grpcio", "grpc", "serving over gRPC") from error
-        return GrpcServer(lambda: self.services, lambda: self.ready, self._config.limits, log_bug)
+        return GrpcServer(self.fleet, lambda: self.ready, self._config.limits, self._config.admin_token, log_bug)
 
     async def run(self, on_listening: Listening, on_ready: Callable[[], None]) -> None:
         """Listen, start the workers, serve until ``stop``, drain.

@@ -8,8 +8,9 @@ from functools import partial
 from typing import Any
 
 from setpoint import __version__
-from setpoint.core import NotFound
+from setpoint.core import Limits, NotFound
 from setpoint.node.grpc.catalogue import Catalogue
+from setpoint.node.v2_about import config_of, statistics_of
 from setpoint.wire import grpc as wire
 from setpoint.wire import model_metadata, server_metadata
 
@@ -25,8 +26,9 @@ Call = Callable[[bytes], bytes]
 class About:
     """Answers from what is known, without asking a model."""
 
-    def __init__(self, catalogue: Catalogue, ready: Callable[[], bool]) -> None:
+    def __init__(self, catalogue: Catalogue, ready: Callable[[], bool], limits: Limits) -> None:
         self._catalogue = catalogue
+        self._most_rows = limits.queue_limit_rows
         self._ready = ready
         self._ended = asyncio.Event()
 
@@ -38,6 +40,8 @@ class About:
             "ServerMetadata": self._server_metadata,
             "ModelReady": self._model_ready,
             "ModelMetadata": self._model_metadata,
+            "ModelConfig": self._model_config,
+            "ModelStatistics": self._model_statistics,
         }
 
     def drain(self) -> None:
@@ -60,6 +64,17 @@ class About:
         bundle = self._catalogue.find(asked.name, asked.version).config.bundle
         document = model_metadata(bundle.name, [str(bundle.version)], bundle.manifest)
         return _from_json("inference.ModelMetadataResponse", document)
+
+    def _model_config(self, body: bytes) -> bytes:
+        asked = wire.parse("inference.ModelConfigRequest", body)
+        document = config_of(self._catalogue.find(asked.name, asked.version), self._most_rows)
+        return _from_json("inference.ModelConfigResponse", document, "config")
+
+    def _model_statistics(self, body: bytes) -> bytes:
+        asked = wire.parse("inference.ModelStatisticsRequest", body)
+        catalogue = self._catalogue
+        services = [catalogue.find(asked.name, asked.version)] if asked.name else catalogue.served.services
+        return _from_json("inference.ModelStatisticsResponse", statistics_of(services, own=False))
 
     # --- grpc.health.v1 --------------------------------------------------------------------------------------------
 
@@ -122,6 +137,6 @@ def _encoded(name: str, **fields: Any) -> bytes:
     return message
 
 
-def _from_json(name: str, json: bytes) -> bytes:
-    message: bytes = wire.from_json(name, json).SerializeToString()
+def _from_json(name: str, json: bytes, parent: str = "") -> bytes:
+    message: bytes = wire.from_json(name, json, parent).SerializeToString()
     return message

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Sequence
+from typing import Protocol
 from weakref import WeakKeyDictionary
 
 from setpoint.core import Endpoint, InvalidRequest, NotFound
@@ -11,8 +12,19 @@ from setpoint.wire import grpc as wire
 
 _SHOWN_CHARACTERS = 80
 _SHOWN_MODELS = 10
-Served = Callable[[], Iterable[ModelService]]
-"""The models that are served now."""
+
+
+class Served(Protocol):
+    """The models that are served now; the fleet."""
+
+    @property
+    def services(self) -> Sequence[ModelService]:
+        """All of them."""
+        ...
+
+    def published(self, name: str) -> ModelService | None:
+        """The one of that name."""
+        ...
 
 
 class Catalogue:
@@ -28,15 +40,15 @@ class Catalogue:
         Raises:
             NotFound: no such model, or not in that version; the message says what there is.
         """
-        for service in self.served():
-            if service.name == name:
-                bundle = service.config.bundle
-                if version and version not in (str(bundle.version), *bundle.aliases):
-                    raise NotFound(
-                        f"model {name!r} is served in version {bundle.version}, not in {version[:_SHOWN_CHARACTERS]!r}"
-                    )
-                return service
-        names = [service.name for service in self.served()]
+        service = self.served.published(name)
+        if service is not None:
+            bundle = service.config.bundle
+            if version and version not in (str(bundle.version), *bundle.aliases):
+                raise NotFound(
+                    f"model {name!r} is served in version {bundle.version}, not in {version[:_SHOWN_CHARACTERS]!r}"
+                )
+            return service
+        names = [service.name for service in self.served.services]
         rest = f" and {len(names) - _SHOWN_MODELS} others" if len(names) > _SHOWN_MODELS else ""
         known = ", ".join(names[:_SHOWN_MODELS]) + rest if names else "none"
         raise NotFound(f"no model is called {name[:_SHOWN_CHARACTERS]!r}; this node serves {known}")

@@ -9,7 +9,7 @@ from typing import Any
 from setpoint.core import Draining, Limits, SetpointError
 from setpoint.node.grpc.catalogue import Catalogue
 from setpoint.node.grpc.requests import GrpcTensorRequest
-from setpoint.node.terms import read_terms, v2_priority
+from setpoint.node.terms import read_terms, take_v2_terms
 from setpoint.wire import grpc as wire
 
 _OUR_METADATA = "setpoint-"
@@ -65,15 +65,15 @@ class Inference:
         endpoint, codec = self._catalogue.codec(service)
         decoded = codec.decode(infer)
         request = GrpcTensorRequest(service, endpoint.name, decoded, codec, streams=streams)
-        request.timeout_ns = decoded.timeout_ns
-        request.priority = v2_priority(decoded.priority)
-        _read_terms(context, request)
+        _read_headers(context, request)
+        take_v2_terms(decoded, request)
+        _hold_deadline(context, request)
         service.submit(request)
         return request
 
 
-def _read_terms(context: Any, request: GrpcTensorRequest) -> None:
-    """What the call itself says: the same headers as HTTP's, as metadata, and gRPC's own deadline."""
+def _read_headers(context: Any, request: GrpcTensorRequest) -> None:
+    """The same headers as HTTP's, as metadata."""
     headers = {
         name.encode(): value.encode() if isinstance(value, str) else value
         for name, value in context.invocation_metadata()
@@ -81,6 +81,10 @@ def _read_terms(context: Any, request: GrpcTensorRequest) -> None:
     }
     if headers:
         read_terms(headers, request)
+
+
+def _hold_deadline(context: Any, request: GrpcTensorRequest) -> None:
+    """gRPC's own deadline holds whatever else was said: behind it nobody listens."""
     remaining_s = context.time_remaining()
     if remaining_s is not None:
         remaining_ns = max(1, int(remaining_s * _NS))

@@ -9,15 +9,17 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import Any
+from typing import Any, Protocol
 
 import grpc
 import grpc.aio
 
 from setpoint.core import InternalError, InvalidConfiguration, Limits, SetpointError
+from setpoint.node.admin_routes import Repository
 from setpoint.node.grpc.calls import HEALTH, INFERENCE, About, reflections
 from setpoint.node.grpc.catalogue import Catalogue, Served
 from setpoint.node.grpc.inference import Inference
+from setpoint.node.grpc.repository import RepositoryCalls
 from setpoint.node.http import ServerTls
 from setpoint.wire import grpc as wire
 
@@ -41,6 +43,10 @@ def _credentials(tls: ServerTls) -> Any:
     return grpc.dynamic_ssl_server_credentials(grpc.ssl_server_certificate_configuration(known), renewed)
 
 
+class FleetPort(Served, Repository, Protocol):
+    """What calls ask of the node's models."""
+
+
 class GrpcServer:
     """Serves ``inference.GRPCInferenceService``, ``grpc.health.v1.Health`` and reflection.
 
@@ -50,20 +56,27 @@ class GrpcServer:
     """
 
     def __init__(
-        self, served: Served, ready: Callable[[], bool], limits: Limits, on_bug: Callable[[BaseException], str]
+        self,
+        fleet: FleetPort,
+        ready: Callable[[], bool],
+        limits: Limits,
+        admin_token: str,
+        on_bug: Callable[[BaseException], str],
     ) -> None:
         """Must be called on the event loop that it will run on.
 
         Args:
-            served: the models that are served now.
+            fleet: the models that are served now, and how they come and go.
             ready: whether all of them can answer.
             limits: of the node.
+            admin_token: that loading and unloading need; empty where nobody may.
             on_bug: logs a bug of ours and returns the reference under which it was logged.
         """
-        catalogue = Catalogue(served)
+        catalogue = Catalogue(fleet)
         self._on_bug = on_bug
-        self._about = About(catalogue, ready)
+        self._about = About(catalogue, ready, limits)
         self._inference = Inference(catalogue, limits)
+        self._repository = RepositoryCalls(fleet, admin_token)
         self._server = grpc.aio.server(
             options=(
                 ("grpc.max_receive_message_length", limits.body_limit_bytes + _ENVELOPE_BYTES),
@@ -81,6 +94,7 @@ class GrpcServer:
     def _register(self) -> None:
         about, inference = self._about, self._inference
         methods = {name: self._unary(_immediate(call)) for name, call in about.calls().items()}
+        methods |= {name: self._unary(call) for name, call in self._repository.calls().items()}
         methods["ModelInfer"] = self._unary(inference.infer)
         methods["ModelStreamInfer"] = grpc.stream_stream_rpc_method_handler(self._streaming(inference.stream))
         health = {
