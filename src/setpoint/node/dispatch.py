@@ -295,8 +295,9 @@ class Dispatch:
         now_ns = self._now_ns()
         batch = self.scheduler.batch_done(slot.index, run_ns, now_ns)
         span_ns, input_ns = now_ns - slot.began_ns, slot.sent_ns - slot.began_ns
-        self._metrics.batches.add(rows, now_ns, run_ns, span_ns, input_ns, batch.predicted_ns)
-        if len(batch.requests) == 1:
+        requests = len(batch.requests)
+        self._metrics.batches.add(rows, now_ns, run_ns, span_ns, input_ns, batch.predicted_ns, requests)
+        if requests == 1:
             slot.lone_run_ns = run_ns
         if run_ns < _SHORT_RUN_NS:
             self.soon()

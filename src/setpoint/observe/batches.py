@@ -38,20 +38,29 @@ class BatchCounts:
         count: batches, whether or not it is known what they took.
         rows: of all of them.
         ratio_ppm: observed ÷ predicted time from a batch's start until its worker was free, in millionths.
+        shared_input_ns: writing inputs, the whole batch's counted for each request in it.
         last_ns: when the last one ended, on the node's clock; 0 before.
     """
 
-    __slots__ = ("count", "last_ns", "ratio_ppm", "rows", "sizes")
+    __slots__ = ("count", "last_ns", "ratio_ppm", "rows", "shared_input_ns", "sizes")
 
     def __init__(self) -> None:
         self.sizes: dict[int, BatchSize] = {}
         self.count = 0
         self.rows = 0
+        self.shared_input_ns = 0
         self.ratio_ppm = RollingHistogram()
         self.last_ns = 0
 
     def add(
-        self, rows: int, now_ns: int = 0, run_ns: int = 0, span_ns: int = 0, input_ns: int = 0, predicted_ns: int = 0
+        self,
+        rows: int,
+        now_ns: int = 0,
+        run_ns: int = 0,
+        span_ns: int = 0,
+        input_ns: int = 0,
+        predicted_ns: int = 0,
+        requests: int = 1,
     ) -> None:
         """Count a batch.
 
@@ -62,6 +71,7 @@ class BatchCounts:
             span_ns: from its start until its worker was free again; the run and what lies around it.
             input_ns: what writing its inputs took, a part of that.
             predicted_ns: what the scheduler expected of ``span_ns``; 0 where it expected nothing.
+            requests: in it.
         """
         self.last_ns = now_ns
         self.count += 1
@@ -71,6 +81,7 @@ class BatchCounts:
             size = self._new_size(rows)
         size.count += 1
         size.input_ns += input_ns
+        self.shared_input_ns += input_ns * requests
         size.run_ns += run_ns
         rest_ns = span_ns - input_ns - run_ns
         if rest_ns > 0:

@@ -57,9 +57,8 @@ def inference_totals(metrics: ModelMetrics) -> InferenceTotals:
     total, queue, run = (h.all_time() for h in (metrics.total_ns, metrics.queue_ns, metrics.run_ns))
     counts, batches, cache = metrics.counts, metrics.batches, metrics.cache or CacheCounts()
     answered, computed = total.count, run.count
-    # Every request took part in all of its batch, as Triton counts; what is known of inputs is known by batch.
-    input_ns = sum(size.input_ns * size.rows for size in batches.sizes.values())
-    input_ns = round(input_ns * computed / batches.rows) if batches.rows else 0
+    # Every request took part in all of its batch, as Triton counts. No total may ever fall: clients subtract.
+    input_ns = batches.shared_input_ns
     queue_ns = queue.total + cache.coalesced_ns
     output_ns = total.total - cache.hit_ns - queue_ns - run.total - input_ns
     return InferenceTotals(

@@ -160,6 +160,19 @@ def test_totals_are_cumulative_and_their_parts_make_the_whole() -> None:
     assert (size.rows, size.count, size.input_ns, size.run_ns, size.output_ns) == (1, 30, 30 * MS, 300 * MS, 30 * MS)
 
 
+def test_no_total_falls_when_batches_of_another_size_come() -> None:
+    """perf_analyzer subtracts what it read before, as unsigned numbers."""
+    metrics = ModelMetrics()
+    last = 0
+    for rows, requests in ((8, 8), (1, 1), (1, 1), (4, 1), (1, 1)):
+        metrics.batches.add(rows, S, 10 * MS, 12 * MS, MS, 0, requests)
+        for _ in range(requests):
+            metrics.answered(Ended(S), S + 15 * MS)
+        totals = inference_totals(metrics)
+        assert totals.compute_input.ns - last == requests * MS
+        last = totals.compute_input.ns
+
+
 def test_what_the_cache_answered_counts_as_success_and_not_as_work() -> None:
     metrics = busy_minute()
     metrics.cache = CacheCounts()
