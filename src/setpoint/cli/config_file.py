@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +14,9 @@ from setpoint.core import InvalidConfiguration
 
 FILE_NAME = "setpoint.toml"
 _FILE_LIMIT_BYTES = 1 << 20
-_HEADER = re.compile(r"\s*\[(\[?)\s*([^\[\]]+?)\s*\]")
-_ASSIGNMENT = re.compile(r"\s*([A-Za-z0-9_\-\"'.\s]+?)\s*=")
+# Not compiled here: every node imports this, and few read a file.
+_HEADER = r"\s*\[(\[?)\s*([^\[\]]+?)\s*\]"
+_ASSIGNMENT = r"\s*([A-Za-z0-9_\-\"'.\s]+?)\s*="
 _LONG_TEXT = ('"""', "'''")
 Place = tuple[str | int, ...]
 """Where something stands: ``("models", 0, "workers")``."""
@@ -51,6 +51,8 @@ def read_config(path: Path) -> ConfigFile:
         InvalidConfiguration: it cannot be read, is no TOML, has a key that nobody knows (the nearest one is named), or
             a value of the wrong type; the message begins with file and line.
     """
+    import tomllib  # 15 ms, and most nodes are started without a file
+
     try:
         with path.open("rb") as file:
             content = file.read(_FILE_LIMIT_BYTES + 1)
@@ -150,7 +152,7 @@ def lines_of(text: str) -> dict[Place, int]:
         if within:
             within = "" if within in line else within
             continue
-        if header := _HEADER.match(line):
+        if header := re.match(_HEADER, line):
             parts = _parts(header[2])
             if header[1]:
                 counts[header[2]] = counts.get(header[2], -1) + 1
@@ -160,7 +162,7 @@ def lines_of(text: str) -> dict[Place, int]:
                 table = parts if last is None else (parts[0], last, *parts[1:])
             found.setdefault(table, number)
             found.setdefault(table[:1], number)
-        elif assignment := _ASSIGNMENT.match(line):
+        elif assignment := re.match(_ASSIGNMENT, line):
             parts = _parts(assignment[1])
             for length in range(1, len(parts) + 1):
                 found.setdefault((*table, *parts[:length]), number)

@@ -28,7 +28,7 @@ DEFAULT = "default"
 SHARED_CORES = "the cores, shared evenly"
 _ONE_MODEL = ("name", "sample")
 """What cannot hold for several models."""
-_SET_BY_KUBERNETES = re.compile(r"_(SERVICE_(HOST|PORT)(_|$)|PORT_\d+_)")
+_SET_BY_KUBERNETES = r"_(SERVICE_(HOST|PORT)(_|$)|PORT_\d+_)"
 """In the names of variables that a service called ``setpoint-node`` or so brings into every container."""
 
 
@@ -136,7 +136,7 @@ def _from_environment(environment: Mapping[str, str]) -> dict[str, Given]:
         key = known.get(variable)
         if key is not None:
             found[key.path] = Given(read_value(key, text, variable, text=True), variable)
-        elif variable.startswith(tuple(ENVIRONMENT_PREFIX.values())) and not _SET_BY_KUBERNETES.search(variable):
+        elif variable.startswith(tuple(ENVIRONMENT_PREFIX.values())) and not re.search(_SET_BY_KUBERNETES, variable):
             raise unknown(variable, known, "environment", "variable")
     return found
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, get_args, get_origin
@@ -116,6 +115,8 @@ def _size(size_bytes: int) -> str:
 
 def unknown(name: str, known: Iterable[str], where: str, what: str) -> InvalidConfiguration:
     """The error for a name that nobody knows: it names the nearest one, else all."""
+    import difflib
+
     names = list(known)
     near = difflib.get_close_matches(name, names, n=1, cutoff=0.6)
     hint = f"did you mean {near[0]!r}?" if near else f"there is {', '.join(names)}"
