@@ -3,10 +3,12 @@
 import asyncio
 import contextlib
 import socket
+import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import onnx
@@ -28,6 +30,7 @@ from setpoint.core import (
     WorkerLost,
 )
 
+CERTIFICATES = Path(__file__).resolve().parents[1] / "certificates"
 TALKER = """
 import time
 from collections.abc import Iterator
@@ -216,6 +219,26 @@ def test_a_restarted_node_is_found_again(pack: Callable[..., str], serve: Callab
             waiting = pool.submit(client.call, "talker/say", text="b")
             serve(name, port=first.port)
             assert waiting.result() == "b"
+
+
+def test_an_encrypted_node(pack: Callable[..., str], serve: Callable[..., RunningNode]) -> None:
+    certificate = CERTIFICATES / "node.crt"
+    options = [f"--tls-cert={certificate}", f"--tls-key={CERTIFICATES / 'node.key'}"]
+    node = serve(pack(TALKER, "talker"), options=options)
+    url, trusting = f"https://127.0.0.1:{node.port}", ssl.create_default_context(cafile=certificate)
+
+    async def ask() -> None:
+        async with AsyncClient(url, tls=trusting) as client:
+            assert await client.call("talker/say", text="a") == "a"
+            assert [event async for event in client.stream("talker/count", to=2)] == [0, 1]
+
+    with Client(url, tls=trusting) as client:
+        assert client.call("talker/say", text="a") == "a"
+        assert client.call_raw("talker/size", bytes(1_000_000)) == 1_000_000
+        assert list(client.stream("talker/count", to=2)) == [0, 1]
+    asyncio.run(ask())
+    with Client(url) as suspicious, pytest.raises(NotReady, match="CERTIFICATE_VERIFY_FAILED"):
+        suspicious.models()
 
 
 def test_nobody_there_is_said() -> None:
