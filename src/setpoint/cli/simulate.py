@@ -14,7 +14,9 @@ from setpoint.cli.load import ArrivalsText, Rates
 from setpoint.cli.objective_text import ObjectiveText
 from setpoint.cli.table import print_json, render
 from setpoint.cli.units import Duration
-from setpoint.core import InvalidConfiguration, Objective, Profile
+from setpoint.core import InvalidConfiguration, Limits, Objective, Profile
+from setpoint.machine import engine_fingerprint
+from setpoint.node import ModelConfig, terms_of
 from setpoint.plan import (
     AffineRunTimes,
     Arrivals,
@@ -26,6 +28,7 @@ from setpoint.plan import (
     parse_law,
     simulate,
 )
+from setpoint.registry import Registry
 from setpoint.scheduling import ObjectivePolicy, ObjectiveTerms, Scheduler, VariantTerms, allowed_variants
 
 _VARIANT = re.compile(r"(?:(?P<name>[^=@]+)=)?(?P<what>[^@]+)(?:@(?P<accuracy>0?\.\d+|1(?:\.0*)?))?")
@@ -64,6 +67,13 @@ class SimulatedRate(msgspec.Struct, frozen=True):
 
 @click.command("simulate")
 @click.option(
+    "--model",
+    metavar="REFERENCE",
+    help="A model in the registry that setpoint optimize has measured here: its variants, held to what the node would.",
+)
+@click.option("--variant", default="", help="Of --model: answer with this variant only.")
+@click.option("--threads", type=click.IntRange(1), default=1, show_default=True, help="Of --model: of each worker.")
+@click.option(
     "--profile",
     "profiles",
     type=VariantText(),
@@ -92,6 +102,9 @@ class SimulatedRate(msgspec.Struct, frozen=True):
 @click.option("--seed", type=int, default=1, show_default=True, help="Equal seeds give equal results.")
 @click.option("--json", "as_json", is_flag=True, help="Print records instead of a table.")
 def command(
+    model: str | None,
+    variant: str,
+    threads: int,
     profiles: tuple[Stated, ...],
     laws: tuple[Stated, ...],
     objective: Objective,
@@ -106,26 +119,32 @@ def command(
 ) -> int:
     """Say whether an objective would be held, in simulated time.
 
-    Variants are measured profiles (JSON) or laws: the run time of a batch of b rows, drawn with 6 % noise and 1 %
-    stragglers. Simulated are queueing, batching, refusals and the choice of variant; not the network, HTTP, or workers
-    that slow each other down. Exit code 1 when the objective is not held at every rate.
+    Variants are a model's in the registry, measured profiles (JSON) or laws: the run time of a batch of b rows, drawn
+    with 6 % noise and 1 % stragglers. Simulated are queueing, batching, refusals and the choice of variant; not the
+    network, HTTP, or workers that slow each other down. Exit code 1 when the objective is not held at every rate.
 
     \b
+      setpoint simulate --model minilm --objective "p99<=60ms" --workers 2 --rate 100,200,300
       setpoint simulate --law "2+8b ms" --objective "p99<=60ms" --workers 2 --rate 100,200,300
       setpoint simulate --law "fp32=2+8b ms@0.80" --law "int8=1.5+3.2b ms@0.79" \\
                         --objective "p99<=60ms, drop<=2%" --workers 2 --rate 400 --arrivals burst
     """
     if objective.latency is None:
         raise click.UsageError('the objective bounds no latency; expected such as "p99<=60ms"')
-    if not profiles and not laws:
-        raise click.UsageError('state at least one variant: --profile FILE or --law "2+8b ms"')
+    if (model is None) == (not profiles and not laws):
+        raise click.UsageError('state either --model REFERENCE or variants: --profile FILE, --law "2+8b ms"')
     bound_ns = objective.latency.bound_ns
     held_share = objective.latency.percentile / 100
     results = []
     for rate in rates:
         rng = np.random.default_rng(seed)
-        drawn = dict(_stated(profiles, laws, rng))
-        terms = _terms(tuple(variant for variant, _ in drawn.values()), objective, max_batch)
+        if model is not None:
+            terms = _model_terms(model, variant, objective, workers, threads)
+            drawn: dict[str, tuple[VariantTerms, RunTimes]]
+            drawn = {each.name: (each, MeasuredRunTimes(_profile_of(each), rng)) for each in terms.variants}
+        else:
+            drawn = dict(_stated(profiles, laws, rng))
+            terms = _terms(tuple(each for each, _ in drawn.values()), objective, max_batch)
         fleet = Fleet(
             workers,
             tuple(variant.name for variant in terms.variants),
@@ -172,6 +191,22 @@ def _stated(
             "with several variants each needs its accuracy, such as @0.79: that is what is traded"
         )
     return found
+
+
+def _model_terms(reference: str, variant: str, objective: Objective, workers: int, threads: int) -> ObjectiveTerms:
+    """What a node on this machine would hold for the model."""
+    registry = Registry.default()
+    bundle = registry.resolve(reference)
+    config = ModelConfig(bundle, registry.folder(bundle), workers, threads, objective, variant)
+    return terms_of(config, Limits(), engine_fingerprint)
+
+
+def _profile_of(variant: VariantTerms) -> Profile:
+    if variant.profile is None:
+        raise InvalidConfiguration(
+            f"variant {variant.name!r} was not measured on this machine with so many threads: setpoint optimize does"
+        )
+    return variant.profile
 
 
 def _read_profile(path: Path) -> Profile:

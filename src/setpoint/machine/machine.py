@@ -100,8 +100,16 @@ def fingerprint_of(cpu: Cpu, versions: dict[str, str]) -> str:
     return f"{cpu.architecture}; {cpu.model}; {' '.join(cpu.features) or 'no features known'}; {libraries}"
 
 
+def engine_fingerprint(engine: str) -> str:
+    """The fingerprint of this machine and of what one engine consists of; what ``Profile.hardware`` holds.
+
+    Of that engine only: installing another one does not make what was measured untrue.
+    """
+    return fingerprint(("numpy", engine))
+
+
 def fingerprint(libraries: Iterable[str] = FINGERPRINTED) -> str:
-    """The fingerprint of this machine and the engine libraries installed; what ``Profile.hardware`` holds.
+    """The fingerprint of this machine and of libraries, as far as they are installed: all engines', unless named.
 
     Core count and memory are not part of it: a profile says itself with how many threads it was measured.
     """

@@ -27,14 +27,16 @@ _TAIL_QUANTILES = ((99.0, 0.975), (0.0, 0.95))
 """Objective's percentile from which on → quantile of run times that is predicted. A whole answer is late when its own
 batch or one of those before it is slow, but seldom both; ``docs/adr/0006`` has the table."""
 
+Hardware = Callable[[str], str]
 
-def policy_of(config: ModelConfig, limits: Limits, hardware: str) -> tuple[Policy[Request], tuple[str, ...]]:
+
+def policy_of(config: ModelConfig, limits: Limits, hardware: Hardware) -> tuple[Policy[Request], tuple[str, ...]]:
     """The policy for a model, and the variants that its workers hold, in the order in which the policy names them.
 
     Args:
         config: what was asked for.
         limits: of the node.
-        hardware: fingerprint of this machine: what was measured elsewhere does not count.
+        hardware: this machine's fingerprint for an engine: what was measured elsewhere does not count.
 
     Raises:
         InvalidConfiguration: no variant is accurate enough for the objective.
@@ -47,7 +49,7 @@ def policy_of(config: ModelConfig, limits: Limits, hardware: str) -> tuple[Polic
     return ObjectivePolicy(terms, limit_rows), tuple(variant.name for variant in terms.variants)
 
 
-def terms_of(config: ModelConfig, limits: Limits, hardware: str) -> ObjectiveTerms:
+def terms_of(config: ModelConfig, limits: Limits, hardware: Hardware) -> ObjectiveTerms:
     """What the scheduler is to hold: the objective's bound, or the longest that any request may live."""
     latency = config.objective.latency if config.objective is not None else None
     bound_ns = int(limits.request_timeout_s * 1e9)
@@ -68,7 +70,7 @@ def terms_of(config: ModelConfig, limits: Limits, hardware: str) -> ObjectiveTer
     )
 
 
-def best_layout(config: ModelConfig, limits: Limits, hardware: str, cores: int) -> tuple[int, int] | None:
+def best_layout(config: ModelConfig, limits: Limits, hardware: Hardware, cores: int) -> tuple[int, int] | None:
     """Workers and threads on these cores with which the model's variants hold most, by their profiles.
 
     All variants are resident, and the scheduler prefers the most accurate one while it can: so the fastest decides.
@@ -95,7 +97,7 @@ def variant_of(config: ModelConfig) -> VariantTerms:
     return VariantTerms(variant.name, variant.accuracy)
 
 
-def _variants(config: ModelConfig, hardware: str) -> tuple[VariantTerms, ...]:
+def _variants(config: ModelConfig, hardware: Hardware) -> tuple[VariantTerms, ...]:
     """Those that may answer. A less accurate one only where the objective says how much may be lost, and it is known
     what it takes on this machine with these threads."""
     manifest = config.bundle.manifest
@@ -117,12 +119,13 @@ def _floor(objective: Objective) -> float:
     return 1.0 - (drop.bound / 100.0 if drop is not None else 0.0)
 
 
-def _profile(manifest: ModelManifest, variant: str, hardware: str, threads: int) -> Profile | None:
+def _profile(manifest: ModelManifest, variant: str, hardware: Hardware, threads: int) -> Profile | None:
+    here = hardware(manifest.variant(variant).engine)
     return next(
         (
             profile
             for profile in manifest.profiles
-            if (profile.variant, profile.hardware, profile.threads) == (variant, hardware, threads)
+            if (profile.variant, profile.hardware, profile.threads) == (variant, here, threads)
         ),
         None,
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from setpoint.core import Clock, Draining, Limits, NotReady, RefusedError
-from setpoint.machine import fingerprint
+from setpoint.machine import engine_fingerprint
 from setpoint.node.cache import ResponseCache, open_cache
 from setpoint.node.config import ModelConfig
 from setpoint.node.crew import Crew, Launch
@@ -46,7 +46,7 @@ class ModelService:
         self.accuracies = {variant.name: variant.accuracy for variant in self.manifest.variants}
         self._now_ns = clock.now_ns
         self._ledger = Ledger(self.metrics, clock.now_ns, on_bug)
-        policy, self.variants = policy_of(config, limits, fingerprint())
+        policy, self.variants = policy_of(config, limits, engine_fingerprint)
         self._scheduler: Scheduler[Request] = Scheduler(policy)
         self._dispatch = Dispatch(
             self.name, self.manifest, self.variants, self._scheduler, self._ledger, self.metrics, limits, clock

@@ -24,7 +24,7 @@ from setpoint.core import (
     Variant,
 )
 from setpoint.formats import PackedModel
-from setpoint.machine import Machine, fingerprint, read_machine
+from setpoint.machine import Machine, engine_fingerprint, fingerprint, read_machine
 from setpoint.optimize import front
 from setpoint.optimize.answers import answers_of
 from setpoint.optimize.feed import Examples, Feed, make_examples, read_examples
@@ -262,7 +262,7 @@ class Optimizer:
             manifest,
             staging,
             feed,
-            hardware=fingerprint(),
+            hardware=engine_fingerprint,
             clock=self._clock,
             limits=self._limits,
             rules=self._rules,

@@ -97,7 +97,7 @@ class Profiler:
         folder: Path,
         feed: Feed,
         *,
-        hardware: str,
+        hardware: Callable[[str], str],
         clock: Clock,
         limits: Limits | None = None,
         rules: Rules | None = None,
@@ -241,7 +241,7 @@ class Profiler:
         profile = Profile(
             variant=candidate.variant,
             threads=candidate.threads,
-            hardware=self._hardware,
+            hardware=self._hardware(self._manifest.variant(candidate.variant).engine),
             latency=tuple(samples.point(cell) for cell in cells),
             memory_bytes=max(0, max(seat.resident_bytes() for seat in crew) - empty_bytes),
             load_ms=min(seat.load_ms for seat in crew),

@@ -17,6 +17,11 @@ HERE, ELSEWHERE = "this machine", "another machine"
 LIMITS = Limits()
 
 
+def here(engine: str) -> str:
+    assert engine == "onnxruntime"
+    return HERE
+
+
 def profile(variant: str, row_ms: float, threads: int = 1, hardware: str = HERE) -> Profile:
     points = tuple(LatencyPoint(rows, row_ms * rows, row_ms * rows, row_ms * rows, 50) for rows in (1, 2, 4, 8))
     return Profile(variant, threads, hardware, points, 0, 1.0, 1.0)
@@ -38,7 +43,7 @@ ALL = (profile("fp32", 4.0), profile("int8", 2.0), profile("tiny", 1.0))
 
 
 def names(given: ModelConfig) -> tuple[str, ...]:
-    return policy_of(given, LIMITS, HERE)[1]
+    return policy_of(given, LIMITS, here)[1]
 
 
 def test_only_the_original_answers_where_nobody_said_that_accuracy_may_be_lost() -> None:
@@ -64,13 +69,13 @@ def test_a_variant_that_is_asked_for_by_name_is_the_only_one() -> None:
 
 
 def test_the_bound_is_the_objective_s_and_without_one_as_long_as_a_request_may_live() -> None:
-    assert terms_of(config("p99<=20ms"), LIMITS, HERE).bound_ns == 20_000_000
-    without = terms_of(config(None), LIMITS, HERE)
+    assert terms_of(config("p99<=20ms"), LIMITS, here).bound_ns == 20_000_000
+    without = terms_of(config(None), LIMITS, here)
     assert (without.bound_ns, without.has_objective) == (int(LIMITS.request_timeout_s * 1e9), False)
 
 
 def test_a_stated_batching_policy_is_taken_as_it_is_and_excludes_an_objective() -> None:
-    policy, held = policy_of(config(None, *ALL, batching=FixedTerms(4, 100)), LIMITS, HERE)
+    policy, held = policy_of(config(None, *ALL, batching=FixedTerms(4, 100)), LIMITS, here)
     assert isinstance(policy, FixedPolicy)
     assert held == ("fp32",)
     with pytest.raises(InvalidConfiguration, match="exclude each other"):
@@ -79,7 +84,7 @@ def test_a_stated_batching_policy_is_taken_as_it_is_and_excludes_an_objective() 
 
 def test_the_layout_is_the_one_in_which_the_fastest_allowed_variant_holds_most() -> None:
     measured = (*ALL, profile("fp32", 1.9, threads=2), profile("int8", 1.5, threads=2))
-    assert best_layout(config("p99<=60ms", *measured), LIMITS, HERE, 2) == (1, 2)
-    assert best_layout(config("p99<=60ms, drop<=2%", *measured), LIMITS, HERE, 2) == (2, 1)
-    assert best_layout(config("p99<=60ms", *measured), LIMITS, ELSEWHERE, 2) is None
-    assert best_layout(config("p99<=1ms", *measured), LIMITS, HERE, 2) is None
+    assert best_layout(config("p99<=60ms", *measured), LIMITS, here, 2) == (1, 2)
+    assert best_layout(config("p99<=60ms, drop<=2%", *measured), LIMITS, here, 2) == (2, 1)
+    assert best_layout(config("p99<=60ms", *measured), LIMITS, lambda engine: ELSEWHERE, 2) is None
+    assert best_layout(config("p99<=1ms", *measured), LIMITS, here, 2) is None
