@@ -341,3 +341,28 @@ def test_a_preflight_of_a_page(tls_node: RunningNode) -> None:
     assert (answer.status, answer.read()) == (204, b"")
     assert answer.headers["access-control-allow-origin"] == "https://app.example.com"
     connection.close()
+
+
+def test_grpc_is_encrypted_with_the_same_certificate(pack, serve, pair: tuple[Path, Path]) -> None:
+    grpc = pytest.importorskip("grpc")
+    options = [f"--tls-cert={pair[0]}", f"--tls-key={pair[1]}", "--grpc-port=0"]
+    node: RunningNode = serve(pack(MODEL), options=options)
+    address = node.announced["grpc"].replace("127.0.0.1", "localhost")
+
+    def live(name: str) -> bool:
+        root = (CERTIFICATES / f"{name}.crt").read_bytes()
+        with grpc.secure_channel(address, grpc.ssl_channel_credentials(root)) as channel:
+            call = channel.unary_unary("/inference.GRPCInferenceService/ServerLive")
+            try:
+                return bool(call(b"", timeout=10) == b"\x08\x01")
+            except grpc.RpcError as error:
+                assert error.code() is grpc.StatusCode.UNAVAILABLE
+                return False
+
+    assert live("node")
+    assert not live("renewed")
+    for suffix, path in zip(("crt", "key"), pair, strict=True):
+        shutil.copy(CERTIFICATES / f"renewed.{suffix}", path)
+    node.process.send_signal(signal.SIGHUP)
+    until(lambda: live("renewed"))
+    assert not live("node")
