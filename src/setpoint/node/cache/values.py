@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from setpoint.wire import BatchOutputs
@@ -42,7 +41,7 @@ class TensorsValue(BatchOutputs):
     @classmethod
     def of_part(cls, outputs: BatchOutputs, start: int, end: int, variant: str) -> TensorsValue:
         """Copy one request's rows out of a batch."""
-        return cls([np.array(outputs.part(place, start, end)) for place in range(len(outputs.arrays))], variant)
+        return cls([outputs.part(place, start, end).copy() for place in range(len(outputs.arrays))], variant)
 
     def flat_json(self, position: int, start: int, end: int) -> tuple[tuple[int, ...], bytes]:
         """Shape and elements of one output; digits are made once."""
