@@ -28,8 +28,8 @@ DEFAULT = "default"
 SHARED_CORES = "the cores, shared evenly"
 _ONE_MODEL = ("name", "sample")
 """What cannot hold for several models."""
-_SET_BY_KUBERNETES = r"_(SERVICE_(HOST|PORT)(_|$)|PORT_\d+_)"
-"""In the names of variables that a service called ``setpoint-node`` or so brings into every container."""
+_SET_BY_KUBERNETES = r"(_SERVICE_(HOST|PORT)(_\w+)?=|_PORT_\d+_\w+=|_PORT=(tcp|udp|sctp)://).*"
+"""Of variables that a service called ``setpoint-node`` or so brings into every container; they are not meant for us."""
 
 
 class Settings(msgspec.Struct, frozen=True):
@@ -131,12 +131,15 @@ def _section(section: str, file: Mapping[str, Given], over: Mapping[str, Given])
 
 def _from_environment(environment: Mapping[str, str]) -> dict[str, Given]:
     known = {key.variable: key for key in all_keys().values() if key.path != f"{MODELS}.source"}
+    prefixes = tuple(ENVIRONMENT_PREFIX.values())
     found: dict[str, Given] = {}
     for variable, text in environment.items():
         key = known.get(variable)
+        if not variable.startswith(prefixes) or re.search(_SET_BY_KUBERNETES, f"{variable}={text}"):
+            continue
         if key is not None:
             found[key.path] = Given(read_value(key, text, variable, text=True), variable)
-        elif variable.startswith(tuple(ENVIRONMENT_PREFIX.values())) and not re.search(_SET_BY_KUBERNETES, variable):
+        else:
             raise unknown(variable, known, "environment", "variable")
     return found
 

@@ -238,16 +238,19 @@ def test_a_variable_that_nobody_knows_is_refused_but_for_those_that_kubernetes_s
     with pytest.raises(InvalidConfiguration, match="did you mean 'SETPOINT_NODE_PORT'"):
         settled("a", environment={"SETPOINT_NODE_PROT": "1"})
     with pytest.raises(InvalidConfiguration, match=r"SETPOINT_NODE_PORT: node\.port expects a whole number"):
-        settled("a", environment={"SETPOINT_NODE_PORT": "tcp://10.0.0.1:8000"})
-    settled(
+        settled("a", environment={"SETPOINT_NODE_PORT": "eighty"})
+    settings = settled(
         "a",
         environment={
+            "SETPOINT_NODE_PORT": "tcp://10.0.0.1:8000",
+            "SETPOINT_MODEL_PORT": "tcp://10.0.0.1:8000",
             "SETPOINT_NODE_SERVICE_HOST": "10.0.0.1",
             "SETPOINT_NODE_SERVICE_PORT_HTTP": "80",
             "SETPOINT_NODE_PORT_8000_TCP_ADDR": "10.0.0.1",
             "SETPOINT_HOME": "/x",
         },
     )
+    assert settings.node["port"] == Given(8000, "default")
 
 
 def test_a_name_goes_with_one_model(here: Path) -> None:
