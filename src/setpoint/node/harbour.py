@@ -152,7 +152,7 @@ class Harbour:
         self._lot.asked(key, now_ns)
         self._decide()
         books = self._lot.berth(key)
-        if books.size_bytes > self._lot.budget_bytes:
+        if self._lot.too_large(key):
             return self._too_large(berth)
         wait_ns = self._lot.predicted_wait_ns(key, now_ns, self._use)
         if books.retry_ns > now_ns:

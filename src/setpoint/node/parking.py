@@ -74,6 +74,7 @@ class Berth:
 
     Attributes:
         size_bytes: what it holds awake: measured, or estimated before it ever was.
+        estimated: that it is estimated: then it may be found to be small enough after all.
         wake_ns: what its wake takes: the last one, or an estimate.
         since_ns: when its phase began.
         wanted: asked for while it was being parked.
@@ -81,11 +82,12 @@ class Berth:
         retry_ns: before this time it is not woken again, since the last wake failed.
     """
 
-    __slots__ = ("failures", "phase", "retry_ns", "since_ns", "size_bytes", "wake_ns", "wanted")
+    __slots__ = ("estimated", "failures", "phase", "retry_ns", "since_ns", "size_bytes", "wake_ns", "wanted")
 
     def __init__(self, size_bytes: int, wake_ns: int) -> None:
         self.phase = Phase.PARKED
         self.size_bytes = size_bytes
+        self.estimated = True
         self.wake_ns = wake_ns
         self.since_ns = 0
         self.wanted = False
@@ -128,6 +130,11 @@ class ParkingLot:
     def held_bytes(self) -> int:
         """What models hold now, those that are being woken or parked included."""
         return sum(berth.size_bytes for berth in self._berths.values() if berth.phase in HOLDING)
+
+    def too_large(self, name: str) -> bool:
+        """Whether it is known to need more than there is for all models."""
+        berth = self._berths[name]
+        return berth.size_bytes > self.budget_bytes and not berth.estimated
 
     def has_room(self, size_bytes: int) -> bool:
         """Whether so much more can be held without parking anybody, and behind those who wait."""
@@ -172,7 +179,7 @@ class ParkingLot:
         """It is awake, and holds so much."""
         berth = self._expect(name, Phase.WAKING)
         berth.wake_ns = now_ns - berth.since_ns
-        berth.size_bytes = size_bytes
+        berth.size_bytes, berth.estimated = size_bytes, False
         berth.failures = berth.retry_ns = 0
         berth.turn(Phase.AWAKE, now_ns)
 
@@ -217,14 +224,16 @@ class ParkingLot:
             actions.append(self._park(victim, now_ns))  # models were measured to hold more than was thought
         while self._waiting and self._count(Phase.WAKING) < self.wakes_at_once:
             name = self._waiting[0]
-            size_bytes = self._berths[name].size_bytes
-            missing_bytes = self.held_bytes + size_bytes - self.budget_bytes
-            if size_bytes > self.budget_bytes:
+            berth = self._berths[name]
+            if berth.estimated:
+                berth.size_bytes = min(berth.size_bytes, self.budget_bytes)
+            missing_bytes = self.held_bytes + berth.size_bytes - self.budget_bytes
+            if self.too_large(name):
                 self.forgone(name, now_ns)
                 actions.append(GiveUp(name))
             elif missing_bytes <= 0:
                 del self._waiting[0]
-                self._berths[name].turn(Phase.WAKING, now_ns)
+                berth.turn(Phase.WAKING, now_ns)
                 actions.append(Wake(name))
             else:
                 for victim in self._victims(missing_bytes - self._leaving_bytes(), now_ns, use, stay=True):

@@ -95,11 +95,17 @@ def test_waking_two_models_in_turn_takes_a_tenth_of_the_time_at_most() -> None:
     assert 15 <= woken <= 100 * S / (wake_ns * 11) + 1
 
 
-def test_a_model_larger_than_the_memory_is_given_up_and_does_not_stand_in_the_way() -> None:
+def test_a_model_measured_larger_than_the_memory_is_given_up_and_does_not_stand_in_the_way() -> None:
     lot = lot_of(50, huge=60, a=10)
     lot.asked("huge", 0)
-    lot.asked("a", 0)
-    assert lot.decide(0, idle) == [GiveUp("huge"), Wake("a")]
+    assert lot.decide(0, idle) == [Wake("huge")], "it was only estimated: alone, it is tried"
+    assert lot.held_bytes <= lot.budget_bytes
+    lot.woke("huge", 60 * MIB, S)
+    assert lot.decide(S, idle) == [Park("huge")]
+    lot.parked("huge", S)
+    lot.asked("huge", 2 * S)
+    lot.asked("a", 2 * S)
+    assert lot.decide(2 * S, idle) == [GiveUp("huge"), Wake("a")]
     assert lot.phase("huge") is Phase.PARKED
 
 
