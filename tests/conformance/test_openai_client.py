@@ -231,3 +231,23 @@ def test_the_openapi_document_describes_what_is_answered(node: RunningNode) -> N
     judge("OpenAIError", node.ask("GET", "/v1/models/nobody").json)
     judge("OpenAIError", node.ask("POST", "/v1/embeddings", b"[").json)
     judge("Catalogue", node.ask("GET", "/models").json)
+
+
+def test_models_come_and_go_while_the_node_runs(
+    serve: Callable[..., RunningNode], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SETPOINT_ADMIN_TOKEN", "correct-horse-battery-staple")
+    node = serve({"first": PLAIN, "second": PLAIN})
+    admin = {"authorization": "Bearer correct-horse-battery-staple"}
+    with openai.OpenAI(base_url=f"http://127.0.0.1:{node.port}/v1", api_key="any", max_retries=0) as client:
+        assert {model.id for model in client.models.list()} == {"first", "second"}
+        assert node.ask("POST", "/v2/repository/models/second/unload", {}, headers=admin).status == 200
+        assert {model.id for model in client.models.list()} == {"first"}
+        with pytest.raises(openai.NotFoundError) as caught:
+            client.embeddings.create(model="second", input="a")
+        assert caught.value.code == "model_not_found"
+        with pytest.raises(openai.NotFoundError):
+            client.models.retrieve("second")
+        assert node.ask("POST", "/v2/repository/models/second/load", {}, headers=admin).status == 200
+        assert client.models.retrieve("second").id == "second"
+        assert len(client.embeddings.create(model="second", input="a").data) == 1

@@ -10,6 +10,7 @@ import msgspec
 from setpoint.client.exchange import Reply
 from setpoint.core import (
     DeadlineExceeded,
+    Forbidden,
     InternalError,
     InvalidRequest,
     MethodNotAllowed,
@@ -21,6 +22,7 @@ from setpoint.core import (
     RequestTimeout,
     RequestTooLarge,
     SetpointError,
+    Unauthenticated,
     UnsupportedMedia,
     WorkerLost,
     error_of,
@@ -29,6 +31,8 @@ from setpoint.core import (
 KIND_HEADER = "setpoint-error"
 _BY_STATUS: dict[int, type[SetpointError]] = {
     400: InvalidRequest,
+    401: Unauthenticated,
+    403: Forbidden,
     404: NotFound,
     405: MethodNotAllowed,
     408: RequestTimeout,

@@ -8,6 +8,7 @@ from setpoint.client.exchange import Reply
 from setpoint.client.failures import error_from, retry_after_s
 from setpoint.core import (
     DeadlineExceeded,
+    Forbidden,
     InvalidRequest,
     ModelError,
     NotFound,
@@ -16,6 +17,7 @@ from setpoint.core import (
     RefusedError,
     RequestError,
     SetpointError,
+    Unauthenticated,
 )
 from setpoint.core import errors as tree
 from setpoint.wire import body_of, headers_of, status_of
@@ -39,7 +41,7 @@ def test_every_class_is_mirrored(leaf: type[SetpointError], path: bytes) -> None
 
 @pytest.mark.parametrize(
     ("status", "expected"),
-    [(400, InvalidRequest), (404, NotFound), (418, RequestError), (429, OverShare), (500, ModelError),
+    [(400, InvalidRequest), (401, Unauthenticated), (403, Forbidden), (404, NotFound), (418, RequestError), (429, OverShare), (500, ModelError),
      (502, RefusedError), (503, RefusedError), (504, DeadlineExceeded), (302, SetpointError)],
 )  # fmt: skip
 def test_servers_that_say_no_kind_are_judged_by_status(status: int, expected: type[SetpointError]) -> None:
