@@ -41,7 +41,8 @@ def test_every_class_is_mirrored(leaf: type[SetpointError], path: bytes) -> None
 
 @pytest.mark.parametrize(
     ("status", "expected"),
-    [(400, InvalidRequest), (401, Unauthenticated), (403, Forbidden), (404, NotFound), (418, RequestError), (429, OverShare), (500, ModelError),
+    [(400, InvalidRequest), (401, Unauthenticated), (403, Forbidden),
+     (404, NotFound), (418, RequestError), (429, OverShare), (500, ModelError),
      (502, RefusedError), (503, RefusedError), (504, DeadlineExceeded), (302, SetpointError)],
 )  # fmt: skip
 def test_servers_that_say_no_kind_are_judged_by_status(status: int, expected: type[SetpointError]) -> None:
