@@ -31,6 +31,7 @@ EXTRAS = {
     "xgboost": "XGBoost models (.json, .ubj)",
     "lightgbm": "LightGBM models (.txt)",
     "catboost": "CatBoost models (.cbm)",
+    "optimize": "variants with weights of 4 and 8 bits (setpoint optimize)",
     "openvino": "variants that OpenVINO runs (setpoint optimize)",
     "torch": "PyTorch: exported programs (.pt2), TorchScript, Python files that build a module",
     "images": "sp.Image: decoding JPEG, PNG and WebP in a Python class",

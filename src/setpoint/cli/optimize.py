@@ -6,6 +6,7 @@ import tempfile
 from pathlib import Path
 
 import click
+import msgspec
 
 from setpoint.cli.describe import short_digest
 from setpoint.cli.objective_text import ObjectiveText
@@ -37,6 +38,7 @@ from setpoint.registry import Registry, open_model
 @click.option("--budget", type=Duration(), default=600.0, show_default="10m", help="Begin nothing new after this time.")
 @click.option("--length", type=click.IntRange(1), help="Of free axes such as a sequence's, where rows are made up.")
 @click.option("--json", "as_json", is_flag=True, help="Print a record instead of a page.")
+@click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="Also write the record into this file.")
 def command(
     model: str,
     name: str | None,
@@ -48,6 +50,7 @@ def command(
     budget: float,
     length: int | None,
     as_json: bool,
+    out: Path | None,
 ) -> int:
     """Make and measure variants of a model, and choose.
 
@@ -65,8 +68,11 @@ def command(
         optimizer = Optimizer(bundle, registry.folder(bundle), Path(workdir), request, tell=tell)
         study, packed = optimizer.run()
         stored, _ = registry.add(packed, bundle.name)
+    found = record(study, objective) | {"stored": stored.reference, "digest": stored.digest}
+    if out is not None:
+        out.write_bytes(msgspec.json.format(msgspec.json.encode(found), indent=2))
     if as_json:
-        print_json(record(study, objective) | {"stored": stored.reference, "digest": stored.digest})
+        print_json(found)
     else:
         show(study, objective)
         click.echo(f"{'stored':<9}  {stored.reference}  {short_digest(stored.digest)}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -173,7 +174,7 @@ class Optimizer:
         for path in self._own_files():
             place = staging / path
             place.parent.mkdir(parents=True, exist_ok=True)
-            place.symlink_to(self._folder / path)
+            _link(self._folder / path, place)
         return staging
 
     def _make(self, calibration: Examples) -> tuple[list[Entry], list[Skipped]]:
@@ -228,7 +229,7 @@ class Optimizer:
             folder.mkdir(exist_ok=True)
             path = f"{VARIANT_FOLDER}/{made.artifact.name}"
             for file in _files_of(made.artifact):
-                (folder / file.name).symlink_to(file)
+                _link(file, folder / file.name)
         variant = Variant(made.name, made.engine, path, made.entry, made.precision, accuracy=0.0)
         return Entry(variant, made.note, _size_bytes(made.artifact))
 
@@ -330,7 +331,7 @@ class Optimizer:
         files = {path: self._folder / path for path in self._own_files()}
         for entry in kept:
             for file in _files_of(staging / entry.variant.artifact):
-                files[str(file.relative_to(staging))] = file.resolve()
+                files[str(file.relative_to(staging))] = file
         evidence = self._workdir / EVIDENCE
         evidence.write_bytes(msgspec.json.format(msgspec.json.encode(study), indent=1))
         return PackedModel(manifest, files | {EVIDENCE: evidence}, self._bundle.name)
@@ -340,6 +341,14 @@ class Optimizer:
 
     def _warn(self, text: str) -> None:
         self._warnings.append(text)
+
+
+def _link(file: Path, place: Path) -> None:
+    """The same file under another path, as the registry does it: OpenVINO refuses weights behind a symbolic link."""
+    try:
+        os.link(file, place)
+    except OSError:  # another file system
+        shutil.copyfile(file, place)
 
 
 def _files_of(artifact: Path) -> list[Path]:

@@ -15,6 +15,9 @@ ENTRY_POINT_GROUP = "setpoint.makers"
 BUILT_IN = {
     "int8-dynamic": "setpoint.optimize.makers.dynamic_int8:DynamicInt8Maker",
     "openvino": "setpoint.optimize.makers.openvino:OpenvinoMaker",
+    "fp16": "setpoint.optimize.makers.half:HalfMaker",
+    "fused": "setpoint.optimize.makers.fused:FusedMaker",
+    "weights-only": "setpoint.optimize.makers.weights_only:WeightsOnlyMaker",
     "int8-static": "setpoint.optimize.makers.static_int8:StaticInt8Maker",
 }
 
