@@ -3,13 +3,11 @@
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import onnx
 import pytest
 from environments import python_of, run_program
 from harness import RunningNode
-from onnx import TensorProto, helper
+from served_models import SOURCES, TOKEN
 
-TOKEN = "correct-horse-battery"
 TRITON = [
     "health",
     "metadata",
@@ -31,33 +29,11 @@ TRITON = [
 KSERVE = ["health", "infer", "errors"]
 
 
-def graph(nodes: list[onnx.NodeProto], takes: tuple[str, int, int], *gives: str) -> onnx.ModelProto:
-    name, datatype, width = takes
-    made = helper.make_graph(
-        nodes,
-        "graph",
-        [helper.make_tensor_value_info(name, datatype, ["n", width])],
-        [helper.make_tensor_value_info(output, datatype, ["n", width]) for output in gives],
-    )
-    return helper.make_model(made, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
-
-
-TWICE = graph(
-    [helper.make_node("Add", ["x", "x"], ["y"]), helper.make_node("Neg", ["x"], ["z"])],
-    ("x", TensorProto.FLOAT, 4),
-    "y",
-    "z",
-)
-TEXTS = graph([helper.make_node("Identity", ["t"], ["u"])], ("t", TensorProto.STRING, 2), "u")
-HALVES = graph([helper.make_node("Identity", ["h"], ["i"])], ("h", TensorProto.FLOAT16, 4), "i")
-
-
 @pytest.fixture(scope="module")
 def node(serve: Callable[..., RunningNode]) -> Iterator[RunningNode]:
     with pytest.MonkeyPatch.context() as environment:
         environment.setenv("SETPOINT_ADMIN_TOKEN", TOKEN)
-        sources = {"twice": TWICE, "spare": TWICE, "texts": TEXTS, "halves": HALVES}
-        yield serve(sources, options=("--grpc-port=0",))
+        yield serve(SOURCES, options=("--grpc-port=0",))
 
 
 @pytest.fixture(scope="module")

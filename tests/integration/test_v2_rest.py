@@ -112,6 +112,14 @@ def test_a_json_answer_is_compressed_for_who_asks(node: RunningNode) -> None:
     )
 
 
+def test_json_is_read_whatever_it_is_called(node: RunningNode) -> None:
+    """aiohttp, and with it tritonclient's asyncio client, calls every body of bytes an octet stream."""
+    asked = {"inputs": [{"name": "x", "shape": [1, 1], "datatype": "FP32", "data": [1]}]}
+    for kind in ("application/octet-stream", "application/x-www-form-urlencoded", "text/plain"):
+        answer = node.ask("POST", INFER, json.dumps(asked).encode(), headers={"content-type": kind})
+        assert answer.json["outputs"][0]["data"] == [2.0]
+
+
 def test_a_raw_tensor_is_answered_raw(node: RunningNode) -> None:
     answer = node.ask("POST", INFER, ROWS[0].tobytes(), headers={"Inference-Header-Content-Length": "0"})
     assert np.array_equal(output(answer), ROWS[:1] * 2)

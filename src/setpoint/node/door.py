@@ -72,10 +72,7 @@ class Door:
                 f"the JSON body has {len(exchange.body)} bytes, more than the limit of {self.limits.json_limit_bytes} "
                 "(--max-json); send fewer rows a request"
             )
-        self.check_media(exchange)
-
-    def check_media(self, exchange: Exchange) -> None:
-        """Refuse bodies that cannot be JSON. Others are tried whatever they are called: curl calls JSON a form."""
+        # Others are tried whatever they are called: curl calls JSON a form.
         headers = exchange.headers
         content_type = headers.get(b"content-type", _JSON)
         if content_type != _JSON and content_type.split(b";", 1)[0].strip().lower() in _NOT_JSON:
