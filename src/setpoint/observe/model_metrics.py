@@ -37,11 +37,11 @@ class ModelMetrics:
 
     Attributes:
         accepted: requests that entered the queue, or that the cache took care of.
-        outcomes: of those, how they ended.
+        errors: of those, the ones that were told an error, by its kind.
         counts: every request that came, by how it ended, judged by its deadline.
         windows: the same over the last seconds.
         queue_ns, run_ns, total_ns: waiting, in a worker, arrival to answer; of answered requests.
-        failed_ns: sum of what failed requests took until they were told; ``outcomes`` says how many.
+        failed_ns: sum of what those took until they were told.
         batches: that workers ran.
         retries: requests given to a second worker.
         restarts: workers replaced, by reason.
@@ -50,7 +50,7 @@ class ModelMetrics:
 
     def __init__(self) -> None:
         self.accepted = 0
-        self.outcomes: Counter[str] = Counter()
+        self.errors: Counter[str] = Counter()
         self.counts = RequestCounts()
         self.windows = Windows(self.counts)
         self.queue_ns = RollingHistogram()
@@ -61,6 +61,13 @@ class ModelMetrics:
         self.retries = 0
         self.restarts: Counter[str] = Counter()
         self.cache: CacheCounts | None = None
+
+    @property
+    def outcomes(self) -> dict[str, int]:
+        """Accepted requests by how they ended: ``ok``, ``cancelled``, or the kind of their error."""
+        counts = self.counts
+        ends = {"ok": counts.in_time + counts.late, "cancelled": counts.cancelled, **self.errors}
+        return {outcome: count for outcome, count in ends.items() if count}
 
     def tick(self, now_ns: int) -> None:
         """Called some times a second: windows and the last minute move on."""
@@ -89,7 +96,6 @@ class ModelMetrics:
     def reached(self, request: EndedRequest, now_ns: int) -> None:
         """An answer was written that no worker made for this request."""
         self.total_ns.add(now_ns - request.arrived_ns)
-        self.outcomes["ok"] += 1
         counts = self.counts
         variant = request.variant
         try:
@@ -108,13 +114,12 @@ class ModelMetrics:
 
     def failed(self, request: EndedRequest, error: SetpointError, now_ns: int) -> None:
         """An accepted request ended with an error."""
-        self.outcomes[error.kind] += 1
+        self.errors[error.kind] += 1
         self.failed_ns += now_ns - request.arrived_ns
         self._missed(request, error)
 
     def cancelled(self, request: EndedRequest) -> None:
         """The client of an accepted request left before its answer."""
-        self.outcomes["cancelled"] += 1
         self.counts.cancelled += 1
         if request.tenant:
             self.counts.tenant(request.tenant).cancelled += 1

@@ -65,7 +65,9 @@ def scraped(metrics: ModelMetrics, now_ns: int) -> dict[str, dict[tuple[tuple[st
 def test_what_is_counted_of_a_model_reads_back() -> None:
     metrics = ModelMetrics()
     metrics.accepted = 7
-    metrics.outcomes.update({"ok": 5, "cancelled": 1})
+    metrics.counts.in_time = 5
+    metrics.counts.cancelled = 1
+    metrics.errors["internal"] = 1
     metrics.retries = 2
     metrics.restarts["died"] = 1
     metrics.batches.add(3)
@@ -73,7 +75,11 @@ def test_what_is_counted_of_a_model_reads_back() -> None:
     metrics.run_ns.add(10 * MS)
     metrics.total_ns.add(12 * MS)
     found = scraped(metrics, S)
-    assert found["setpoint_requests_total"] == {(("outcome", "ok"),): 5, (("outcome", "cancelled"),): 1}
+    assert found["setpoint_requests_total"] == {
+        (("outcome", "ok"),): 5,
+        (("outcome", "cancelled"),): 1,
+        (("outcome", "internal"),): 1,
+    }
     assert found["setpoint_requests_accepted_total"] == {(): 7}
     assert found["setpoint_request_retries_total"] == {(): 2}
     assert found["setpoint_worker_restarts_total"] == {(("reason", "died"),): 1}

@@ -9,6 +9,8 @@ from numpy.typing import NDArray
 
 from setpoint.wire import BatchOutputs
 
+_TENSORS_BYTES = 280
+"""About what a value of tensors takes besides its arrays: itself, its lists, and what counts its growth."""
 _ARRAY_BYTES = 180
 """About what an array takes besides its elements."""
 _ELEMENT_BYTES = 41
@@ -34,7 +36,7 @@ class TensorsValue(BatchOutputs):
         for array in arrays:
             array.setflags(write=False)
         self.variant = variant
-        self.size_bytes = sum(map(_size_bytes, arrays))
+        self.size_bytes = _TENSORS_BYTES + sum(map(_size_bytes, arrays))
         self.on_growth: Callable[[], None] | None = None
         self._digits: list[tuple[tuple[int, ...], bytes] | None] = [None] * len(arrays)
 
