@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
 from math import exp, inf
+from statistics import median
 
 from setpoint.scheduling.latency_law import LatencyLaw, LearnedLaw, MeasuredLaw
 from setpoint.scheduling.quantile import RollingQuantile
@@ -62,6 +63,7 @@ class Prediction:
         "_outside",
         "_sizer",
         "_typical",
+        "_usual",
         "batch_rows",
         "crowded",
         "most_rows",
@@ -73,7 +75,9 @@ class Prediction:
     def __init__(self, variant: VariantTerms, terms: ObjectiveTerms, limit_rows: int, outside: RollingQuantile) -> None:
         self._law: LatencyLaw
         self._sizer: BatchSizer | None = None
+        self._usual = 1.0
         if variant.profile is not None:
+            self._usual = median([point.p50_ms / point.p95_ms for point in variant.profile.latency])
             self._law = MeasuredLaw.from_profile(variant.profile, limit_rows)
         else:
             self._law = LearnedLaw(limit_rows, grow=terms.has_objective)
@@ -81,7 +85,7 @@ class Prediction:
         self._outside = outside
         self._correction = RollingQuantile(terms.quantile, _WINDOW, 1.0, _PRIOR_WEIGHT)
         self._factor = 1.0
-        self._typical = 1.0
+        self._typical = self._usual
         self.crowded = self.tight = False
         self.observed_ns = 0
         self.most_rows = self._law.most_rows
@@ -122,7 +126,7 @@ class Prediction:
         """Nothing was seen of late: lean back towards what the profile says."""
         self._correction.add(1.0)
         self._factor = min(max(self._correction.value, _LEAST), _MOST)
-        self._typical += _TYPICAL_WEIGHT * (1.0 - self._typical)
+        self._typical += _TYPICAL_WEIGHT * (self._usual - self._typical)
 
     @property
     def is_doubtful(self) -> bool:
