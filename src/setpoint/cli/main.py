@@ -23,6 +23,7 @@ VERBS = {
     "load": "Send a server traffic and say what it holds.",
     "bench": "Measure a model beside its bare engine.",
     "optimize": "Make and measure variants of a model, and choose.",
+    "simulate": "Say whether an objective would be held, in simulated time.",
     "models": "List the models in the registry.",
     "inspect": "Show what a bundle takes, gives, holds and comes from.",
     "alias": "Point an alias at a version.",
