@@ -235,7 +235,7 @@ def test_a_taken_port_is_misuse_in_one_line(setpoint: Command, linear: Path) -> 
         (("linear.onnx", "other.onnx", "--name", "both"), "--name"),
         (("linear.onnx", "--workers", "0"), "workers"),
         (("nosuch",), "nosuch"),
-        ((), "PATH_OR_NAME"),
+        ((), "name a model, or write a setpoint.toml"),
     ],
 )
 def test_misuse_says_what_was_expected(setpoint: Command, linear: Path, arguments: tuple[str, ...], said: str) -> None:
