@@ -154,20 +154,20 @@ def test_a_model_that_cannot_wake_is_not_ready_and_the_others_are(
 def test_a_worker_killed_while_it_wakes_fails_its_requests_with_the_reason_and_the_next_wake_serves(
     serve: Callable[..., RunningNode], pack: Callable[..., str]
 ) -> None:
-    source = model(load=f"time.sleep(1.0); self.ballast = np.ones({BALLAST_MIB} << 20, np.uint8)")
+    source = model(load=f"time.sleep(0.5); self.ballast = np.ones({BALLAST_MIB} << 20, np.uint8)")
     names = [pack(source, f"slow{number}") for number in range(3)]
     node = serve(*names, options=[MEMORY])
     name = parked(node, names)
     with ThreadPoolExecutor(4) as pool:
         before = set(node.workers())
         cold = [pool.submit(node.call, f"{name}/pid") for _ in range(4)]
-        (waking,) = until(lambda: set(node.workers()) - before)
-        time.sleep(0.2)
+        (waking,) = until(lambda: set(node.workers()) - before, 60, "the others have had their stay")
+        time.sleep(0.1)
         os.kill(waking, signal.SIGKILL)
         answers = [request.result() for request in cold]
     assert {answer.status for answer in answers} == {503}
     assert all("SIGKILL" in answer.error for answer in answers)
-    assert until(lambda: node.call(f"{name}/pid").status == 200, what="it is woken again")
+    assert until(lambda: node.call(f"{name}/pid").status == 200, 60, "it is woken again")
 
 
 def test_a_model_larger_than_the_memory_is_refused_at_the_start_with_numbers(

@@ -59,7 +59,7 @@ class Berth(ModelService):
         self.used_ns = 0
         self._limits = limits
         self._harbour = harbour
-        self._held: dict[Request, None] = {}
+        self._held: dict[Request, int] = {}
 
     @property
     def reference(self) -> str:
@@ -87,6 +87,12 @@ class Berth(ModelService):
 
     # --- waking and resting --------------------------------------------------------------------------------------
 
+    def begin(self) -> None:
+        """Work on the running event loop."""
+        self._dispatch.begin(self._crew.slots)
+        if self._cache is not None:
+            self._cache.begin()
+
     async def wake(self) -> None:
         """Start the workers, warm them up, then let in whoever waits.
 
@@ -94,7 +100,7 @@ class Berth(ModelService):
             SetpointError: the model cannot be loaded. No worker is left; who waits still does.
         """
         try:
-            await self.start()
+            await self._crew.start()
         except BaseException:
             await self.rest()
             raise
@@ -117,61 +123,44 @@ class Berth(ModelService):
             await asyncio.sleep(_LOOK_S)
         return True
 
-    def _let_in(self) -> None:
-        now_ns = self._now_ns()
-        held, self._held = self._held, {}
-        for request in held:
-            if request.timeout_ns:
-                request.timeout_ns = max(1, request.deadline_ns - now_ns)
-            request.deadline_ns = 0
-            error = self._take(request)
-            if error is not None:
-                self._ledger.fail(request, error)
+    async def leave(self, timeout_s: float) -> None:
+        """Answer what was accepted, for at most so long, then end."""
+        if not await self.drained(timeout_s):
+            self.refuse_held(NotReady(f"model {self.name!r} was unloaded before it was awake"))
+        await self.close()
 
     # --- requests ------------------------------------------------------------------------------------------------
 
-    def submit(self, request: Request) -> None:
-        """Take a request; see ``ModelService.submit``.
-
-        Raises:
-            NotReady: it would not be awake before the request's deadline, or cannot be woken.
-            QueueFull: too many wait for it already.
-        """
-        if self.awake:
-            super().submit(request)
-            self.used_ns = request.arrived_ns
-            return
-        self.metrics.offered(request.tenant)
-        error = self._hold(request)
-        if error is not None:
-            self.metrics.refused_at_door(request, error)
-            raise error
-        self.metrics.accepted += 1
-
-    def _hold(self, request: Request) -> RefusedError | None:
-        """Answer from the cache, which needs no worker, or let the request wait for one; returns why not."""
-        if self._closing:
-            return Draining("the node is shutting down; send the request to another one")
-        now_ns = request.arrived_ns = self._now_ns()
-        if self._cache is not None and self._cache.knows(request, now_ns):
-            return None
+    def _enqueue(self, request: Request, now_ns: int) -> RefusedError | None:
+        """Let a request wait for a worker; where there is none because the model sleeps, for its wake. Or why not."""
+        self.used_ns = now_ns
+        if self.awake or self._closing:
+            return super()._enqueue(request, now_ns)
         limit = self._limits.queue_limit_rows
         if len(self._held) >= limit:
             return QueueFull(f"{limit} requests wait already for model {self.name!r} to wake, which is the limit")
-        self.used_ns = now_ns
         patience_ns = request.timeout_ns or int(self._limits.request_timeout_s * NS)
         refusal = self._harbour.cold(self, patience_ns)
         if refusal is None:
-            request.deadline_ns = now_ns + patience_ns
-            self._held[request] = None
+            self._held[request] = now_ns + patience_ns
         return refusal
+
+    def _let_in(self) -> None:
+        """Those who waited for the wake wait for a worker now. An objective's bound counts from here."""
+        now_ns = self._now_ns()
+        held, self._held = self._held, {}
+        for request in held:
+            if not request.timeout_ns:
+                request.deadline_ns = 0
+            error = super()._enqueue(request, now_ns)
+            if error is not None:
+                self._ledger.fail(request, error)
 
     def cancel(self, request: Request) -> None:
         """The client has left."""
-        if request not in self._held:
+        if self._held.pop(request, None) is None:
             super().cancel(request)
             return
-        del self._held[request]
         request.gone = True
         self._ledger.cancelled(request)
         self._if_forgone()
@@ -184,14 +173,12 @@ class Berth(ModelService):
 
     def sweep(self, now_ns: int) -> None:
         """Called a few times a second; see ``ModelService.sweep``."""
-        late = [request for request in self._held if request.deadline_ns <= now_ns]
+        late = [request for request, limit_ns in self._held.items() if limit_ns <= now_ns]
         for request in late:
             del self._held[request]
             waited_s = (now_ns - request.arrived_ns) / NS
-            self._ledger.fail(
-                request,
-                DeadlineExceeded(f"the request waited {waited_s:.1f} s for model {self.name!r} to wake", 1.0),
-            )
+            message = f"the request waited {waited_s:.1f} s for model {self.name!r} to wake"
+            self._ledger.fail(request, DeadlineExceeded(message, 1.0))
         if late:
             self._if_forgone()
         super().sweep(now_ns)
@@ -203,11 +190,6 @@ class Berth(ModelService):
     def abandon(self) -> None:
         """Refuse what is not answered by now, and tell the workers to end."""
         self.awake = False
+        self._closing = True
         self.refuse_held(Draining("the node was shut down before the model was awake"))
         super().abandon()
-
-    async def leave(self, timeout_s: float) -> None:
-        """Answer what was accepted, for at most so long, then end."""
-        if not await self.drained(timeout_s):
-            self.refuse_held(NotReady(f"model {self.name!r} was unloaded before it was awake"))
-        await self.close()

@@ -76,6 +76,7 @@ class Harbour:
                     f"{bytes_text(limit_bytes)}",
                     _TOO_LARGE_RETRY_S,
                 )
+        berth.begin()
         self._berths[berth.key] = berth
         self._lot.add(berth.key, min(need.likely_bytes, budget_bytes), need.wake_ns)
 
