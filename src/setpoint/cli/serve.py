@@ -16,7 +16,7 @@ import msgspec
 
 from setpoint.cli.admin_token import read_admin_token
 from setpoint.cli.config_options import config_option, flags_given, setting
-from setpoint.cli.config_settings import Settings, blamed, resolve
+from setpoint.cli.config_settings import DEFAULT, Settings, blamed, resolve
 from setpoint.cli.describe import signature_text
 from setpoint.cli.example import calls, curl
 from setpoint.cli.many import expanded
@@ -24,7 +24,8 @@ from setpoint.cli.progress import working
 from setpoint.cli.references import complete_reference_or_path
 from setpoint.cli.sources import packing_options
 from setpoint.core import InvalidConfiguration
-from setpoint.node import ModelConfig, NodeConfig, run_node
+from setpoint.machine import engine_fingerprint, read_machine
+from setpoint.node import ModelConfig, NodeConfig, best_layout, run_node
 from setpoint.registry import Registry, open_model
 
 _SHOWN_MODELS = 10
@@ -168,9 +169,15 @@ def _open(settings: Settings, index: int, registry: Registry) -> ModelConfig:
         try:
             follows = source if source in {f"{bundle.name}:{alias}" for alias in bundle.aliases} else ""
             fields = settings.model_fields(index)
-            return ModelConfig(bundle=bundle, folder=registry.folder(bundle), follows=follows, **fields)
+            model = ModelConfig(bundle=bundle, folder=registry.folder(bundle), follows=follows, **fields)
         except InvalidConfiguration as error:
             raise blamed(error, values) from error
+    if model.objective is None or any(values[name].origin != DEFAULT for name in ("workers", "threads")):
+        return model
+    # Nobody said how many workers and threads: those with which the measured variants hold most.
+    cores = max(1, read_machine().cores // len(settings.models))
+    layout = best_layout(model, settings.node_fields()["limits"], engine_fingerprint, cores)
+    return model if layout is None else msgspec.structs.replace(model, workers=layout[0], threads=layout[1])
 
 
 class _Announcement:
