@@ -99,20 +99,18 @@ class HttpStreamRequest(StreamRequest):
         RefusedError: the node answers as many streams as it may.
     """
 
-    __slots__ = ("_exchange", "_reserved", "_source")
+    __slots__ = ("_exchange", "_source")
 
     def __init__(self, exchange: Exchange, endpoint: str, raw: bool, source: StreamSource) -> None:
         lane: Hashable = (endpoint, raw)
         super().__init__(endpoint, lane, exchange.body, raw=raw)
         exchange.reserve_stream()
-        self._reserved = True
         self._exchange = exchange
         self._source = source
         exchange.on_disconnect = self._abandon
         exchange.on_writable = self._resume
 
     def _abandon(self) -> None:
-        self._release()
         self._source.cancel(self)
 
     def _resume(self) -> None:
@@ -135,7 +133,6 @@ class HttpStreamRequest(StreamRequest):
         if not self._exchange.answered:
             self._begin()
         self._exchange.end_stream()
-        self._release()
 
     def fail(self, error: SetpointError) -> None:
         """An error status before the first event; afterwards an event that says so, then the end."""
@@ -145,14 +142,7 @@ class HttpStreamRequest(StreamRequest):
         else:
             self._exchange.send(sse.error_event(error))
             self._exchange.end_stream()
-        self._release()
 
     def _begin(self) -> None:
         self._exchange.lines += run_lines(self.variant, self.started_ns - self.arrived_ns, self.run_ns)
         self._exchange.begin_stream(sse.CONTENT_TYPE)
-
-    def _release(self) -> None:
-        """It no longer counts towards the limit of streams; once, though a client may leave while it fails."""
-        if self._reserved:
-            self._reserved = False
-            self._exchange.release_stream()

@@ -3,8 +3,8 @@
 import pytest
 from in_memory import Client, chunked, keep, request
 
-from setpoint.core import Limits
-from setpoint.node.http import HttpServer
+from setpoint.core import InvalidRequest, Limits
+from setpoint.node.http import Exchange, HttpServer
 
 LIMIT = 1000
 
@@ -139,6 +139,25 @@ def test_a_refusal_says_which_limit() -> None:
     client = Client(body_limit_bytes=LIMIT).send(request("/", b"x" * (LIMIT + 1)))
     assert "1000 bytes" in client.responses()[0].json["error"]
     assert "--max-body" in client.responses()[0].json["error"]
+
+
+def test_streams_at_once_have_a_number_whatever_becomes_of_them() -> None:
+    def handle(exchange: Exchange) -> None:
+        exchange.reserve_stream()
+        if exchange.path == b"/refused":
+            raise InvalidRequest("no")
+
+    client = Client(handle, stream_limit=2)
+    client.send(request() * 2)
+    assert Client(handle, server=client.server).send(request()).statuses() == [503]
+    client.exchanges[0].respond(200, b"1")
+    client.exchanges[1].begin_stream(b"text/plain")
+    client.exchanges[1].send(b"x")
+    client.exchanges[1].end_stream()
+    assert client.server.streams == 0
+    assert Client(handle, server=client.server).send(request("/refused") * 5).statuses() == [400] * 5
+    client.send(request() * 2).vanish()
+    assert client.server.streams == 0
 
 
 def test_connections_beyond_the_limit_are_told_so_and_the_others_are_served() -> None:

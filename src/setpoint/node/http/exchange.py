@@ -66,6 +66,7 @@ class Exchange:
         "_connection",
         "_pending",
         "_request_id",
+        "_reserved",
         "_trace",
         "answered",
         "body",
@@ -86,6 +87,7 @@ class Exchange:
         self._pending: list[bytes] | None = None
         self._request_id: bytes | None = None
         self._trace: TraceContext | None = None
+        self._reserved = False
         self.method = b""
         self.path = b""
         self.query = b""
@@ -126,6 +128,8 @@ class Exchange:
         if self.answered:
             raise RuntimeError(f"{self.method!r} {self.path!r} was answered twice")
         self.answered = True
+        if self._reserved:
+            self._release()
         if b"traceparent" in self.headers:
             self._tell_trace()
         self._connection.answer(self, status, body, content_type, headers)
@@ -142,14 +146,19 @@ class Exchange:
     def reserve_stream(self) -> None:
         """Take a place among the streams that the node may answer at once; for whoever means to stream, before work.
 
+        It is given back with the end of the answer, whichever that is, or when the client leaves.
+
         Raises:
             RefusedError: there is none.
         """
-        self._connection.reserve_stream()
+        if not self._reserved:
+            self._connection.reserve_stream()
+            self._reserved = True
 
-    def release_stream(self) -> None:
-        """Give the place back; for whoever took it, once."""
-        self._connection.release_stream()
+    def _release(self) -> None:
+        if self._reserved:
+            self._reserved = False
+            self._connection.release_stream()
 
     def send(self, chunk: bytes) -> None:
         """Send a piece of a stream."""
@@ -158,6 +167,7 @@ class Exchange:
 
     def end_stream(self) -> None:
         """The stream is complete."""
+        self._release()
         self._connection.end(self)
 
     def _tell_trace(self) -> None:
@@ -169,6 +179,7 @@ class Exchange:
         on_disconnect, self.on_disconnect = self.on_disconnect, None
         self.on_writable = None
         self._pending = None
+        self._release()
         if on_disconnect is not None:
             on_disconnect()
 
