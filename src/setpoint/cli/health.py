@@ -33,6 +33,7 @@ EXTRAS = {
     "catboost": "CatBoost models (.cbm)",
     "optimize": "variants with weights of 4 and 8 bits (setpoint optimize)",
     "openvino": "variants that OpenVINO runs (setpoint optimize)",
+    "litert": "LiteRT (TensorFlow Lite) models (.tflite)",
     "torch": "PyTorch: exported programs (.pt2), TorchScript, Python files that build a module",
     "images": "sp.Image: decoding JPEG, PNG and WebP in a Python class",
     "examples": "the examples of the source tree",

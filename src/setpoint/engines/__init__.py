@@ -24,6 +24,7 @@ BUILT_IN = {
     "onnxruntime": "setpoint.engines.onnxruntime:OnnxEngine",
     "openvino": "setpoint.engines.openvino:OpenvinoEngine",
     "python": "setpoint.engines.python:PythonEngine",
+    "litert": "setpoint.engines.litert:LitertEngine",
     "xgboost": "setpoint.engines.xgboost:XgboostEngine",
     "lightgbm": "setpoint.engines.lightgbm:LightgbmEngine",
     "catboost": "setpoint.engines.catboost:CatboostEngine",

@@ -9,6 +9,8 @@ from typing import Any, Protocol
 import msgspec
 from numpy.typing import NDArray
 
+from setpoint.engines.devices import asked_device
+
 Arrays = Mapping[str, NDArray[Any]]
 
 
@@ -20,11 +22,13 @@ class EngineOptions(msgspec.Struct, frozen=True):
         spin: whether idle engine threads may busy-wait *during* a run. They never spin between runs: that would take a
             core from the node.
         memory_arena: keep freed activations for the next run (faster) instead of returning them (smaller).
+        device: to compute on, or several by preference, such as ``cuda,cpu``; what ``SETPOINT_DEVICE`` says without.
     """
 
     threads: int = 1
     spin: bool = True
     memory_arena: bool = True
+    device: str = msgspec.field(default_factory=asked_device)
 
 
 class Executable(Protocol):

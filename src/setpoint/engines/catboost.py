@@ -13,6 +13,7 @@ from setpoint.core import InvalidConfiguration, MissingExtra, ModelError
 from setpoint.engines.base import Arrays, EngineOptions
 from setpoint.engines.boosters import INPUT, Task
 from setpoint.engines.declared import DeclaredTensor
+from setpoint.engines.devices import CPU, choose
 from setpoint.machine import rss_bytes
 
 try:
@@ -109,6 +110,7 @@ def load(artifact: Path, options: EngineOptions) -> CatboostExecutable:
         InvalidConfiguration: it takes features that are not served.
         ModelError: it cannot be loaded.
     """
+    choose("catboost", options.device, {CPU: CPU})
     before = rss_bytes(os.getpid())
     try:
         model = catboost.CatBoost()

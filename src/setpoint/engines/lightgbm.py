@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from setpoint.core import MissingExtra, ModelError
 from setpoint.engines.base import Arrays, EngineOptions
 from setpoint.engines.boosters import INPUT, Task
+from setpoint.engines.devices import CPU, choose
 from setpoint.machine import rss_bytes
 
 try:
@@ -84,6 +85,7 @@ def load(artifact: Path, options: EngineOptions) -> LightgbmExecutable:
     Raises:
         ModelError: it cannot be loaded.
     """
+    choose("lightgbm", options.device, {CPU: CPU})
     before = rss_bytes(os.getpid())
     try:
         lightgbm.register_logger(_Quiet())

@@ -32,6 +32,7 @@ from numpy.typing import NDArray
 from setpoint.core import ModelError, TensorSpec
 from setpoint.engines.base import Arrays, EngineOptions
 from setpoint.engines.declared import DeclaredTensor
+from setpoint.engines.devices import CPU, choose
 from setpoint.machine import rss_bytes
 
 # ONNX Runtime 1.29 and later sends usage data (model names, hashes of graph and weights) to its maker from Linux too,
@@ -55,6 +56,22 @@ _DATATYPE_BY_ORT_TYPE = {
     "tensor(float)": "FP32",
     "tensor(double)": "FP64",
     "tensor(string)": "BYTES",
+}
+_PROVIDERS = {
+    CPU: "CPUExecutionProvider",
+    "cuda": "CUDAExecutionProvider",
+    "tensorrt": "TensorrtExecutionProvider",
+    "rocm": "ROCMExecutionProvider",
+    "coreml": "CoreMLExecutionProvider",
+    "directml": "DmlExecutionProvider",
+    "openvino": "OpenVINOExecutionProvider",
+}
+_REMEDIES = {
+    "cuda": "onnxruntime-gpu in place of onnxruntime",
+    "tensorrt": "onnxruntime-gpu in place of onnxruntime, and TensorRT",
+    "directml": "onnxruntime-directml in place of onnxruntime",
+    "openvino": "onnxruntime-openvino in place of onnxruntime",
+    "coreml": "a Mac",
 }
 _ONNX_BFLOAT16 = 16  # TensorProto.BFLOAT16
 _LOG_ERROR, _LOG_FATAL = 3, 4
@@ -131,15 +148,27 @@ def load(artifact: Path, options: EngineOptions, *, quiet: bool = False) -> Onnx
         quiet: keep failures of single runs out of stderr; for probing, where failing is an answer.
 
     Raises:
+        InvalidConfiguration: the device is not here.
         ModelError: the file cannot be loaded, or has inputs or outputs that are no tensors.
     """
+    provider = _provider(options.device)
     before = rss_bytes(os.getpid())
     try:
-        session = ort.InferenceSession(artifact, _session_options(options, quiet), providers=["CPUExecutionProvider"])
+        session = ort.InferenceSession(artifact, _session_options(options, quiet), providers=[provider])
     except Exception as error:
         raise ModelError(f"{artifact.name} cannot be loaded: {_one_line(error)}") from error
+    if session.get_providers()[0] != provider:  # it falls back to the CPU with a line in the log
+        raise ModelError(f"{artifact.name}: ONNX Runtime could not start {provider} here; its log says why")
     _return_free_memory()
     return OnnxExecutable(session, max(0, rss_bytes(os.getpid()) - before))
+
+
+def _provider(device: str) -> str:
+    if device == CPU:
+        return _PROVIDERS[CPU]
+    offered = ort.get_available_providers()
+    present = {name: provider for name, provider in _PROVIDERS.items() if provider in offered}
+    return choose("onnxruntime", device, present, _REMEDIES)
 
 
 def describe(artifact: Path) -> tuple[tuple[TensorSpec, ...], tuple[TensorSpec, ...]]:

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from setpoint.core import InvalidConfiguration, MissingExtra, ModelError
 from setpoint.engines.base import Arrays, EngineOptions
+from setpoint.engines.devices import CPU, choose
 from setpoint.machine import rss_bytes
 
 try:
@@ -73,7 +74,7 @@ class OpenvinoEngine:
             options: how it may use the machine.
 
         Raises:
-            InvalidConfiguration: an unknown precision.
+            InvalidConfiguration: an unknown precision, or the device is not here.
             ModelError: the file cannot be loaded.
         """
         precision = PRECISIONS.get(entry)
@@ -84,12 +85,21 @@ class OpenvinoEngine:
         before = rss_bytes(os.getpid())
         try:
             core = openvino.Core()
-            compiled = core.compile_model(core.read_model(artifact), "CPU", _settings(options, precision))
+            device = _device(core, options.device)
+            settings = _settings(options, precision) if device == "CPU" else {"PERFORMANCE_HINT": "LATENCY"}
+            compiled = core.compile_model(core.read_model(artifact), device, settings)
             return OpenvinoExecutable(compiled, max(0, rss_bytes(os.getpid()) - before))
-        except ModelError:
+        except (ModelError, InvalidConfiguration):
             raise
         except Exception as error:
             raise ModelError(f"{artifact.name} cannot be loaded by OpenVINO: {_one_line(error)}") from error
+
+
+def _device(core: Any, asked: str) -> str:
+    if asked == CPU:
+        return "CPU"
+    present = {name.lower().partition(".")[0]: name for name in core.available_devices}
+    return choose("openvino", asked, present, {"gpu": "Intel's graphics driver", "npu": "Intel's NPU driver"})
 
 
 def _settings(options: EngineOptions, precision: str) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from setpoint.core import MissingExtra, ModelError
 from setpoint.engines.base import Arrays, EngineOptions
+from setpoint.engines.devices import CPU, choose
 from setpoint.machine import rss_bytes
 
 try:
@@ -73,6 +74,7 @@ class TorchEngine:
         Raises:
             ModelError: it cannot be loaded.
         """
+        choose(self.name, options.device, {CPU: CPU})
         torch.set_num_threads(options.threads)
         before = rss_bytes(os.getpid())
         try:

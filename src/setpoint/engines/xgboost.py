@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from setpoint.core import MissingExtra, ModelError
 from setpoint.engines.base import Arrays, EngineOptions
 from setpoint.engines.boosters import INPUT, Task
+from setpoint.engines.devices import CPU, choose
 from setpoint.machine import rss_bytes
 
 try:
@@ -102,6 +103,7 @@ def load(artifact: Path, options: EngineOptions) -> XgboostExecutable:
     Raises:
         ModelError: it cannot be loaded.
     """
+    choose("xgboost", options.device, {CPU: CPU})
     before = rss_bytes(os.getpid())
     try:
         booster = xgboost.Booster({"nthread": options.threads})

@@ -22,6 +22,9 @@ BUILT_IN = {
     # In the order asked: a folder with a Python model may hold an ONNX file too, and a pickle says least about itself.
     "python": "setpoint.formats.python_class:PythonClassFormat",
     "onnx": "setpoint.formats.onnx:OnnxFormat",
+    "ort": "setpoint.formats.ort:OrtFormat",
+    "litert": "setpoint.formats.litert:LitertFormat",
+    "openvino": "setpoint.formats.openvino:OpenvinoFormat",
     "xgboost": "setpoint.formats.xgboost:XgboostFormat",
     "lightgbm": "setpoint.formats.lightgbm:LightgbmFormat",
     "catboost": "setpoint.formats.catboost:CatboostFormat",

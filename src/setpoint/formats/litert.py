@@ -1,0 +1,60 @@
+"""LiteRT (TensorFlow Lite) files."""
+
+from __future__ import annotations
+
+import importlib.metadata
+from pathlib import Path
+
+from setpoint.core import InvalidConfiguration, Lineage, ModelError
+from setpoint.engines import EngineOptions, engine
+from setpoint.formats.base import PackedModel, PackOptions
+from setpoint.formats.probe import Probe, probe_loaded
+from setpoint.formats.tensor_model import source_digest, tensor_manifest
+
+_MARK, _MARK_AT = b"TFL3", 4
+_FREE_ROWS = "free-rows"
+_WHOLE_NUMBERS = frozenset({"INT8", "UINT8"})
+
+
+class LitertFormat:
+    """A ``.tflite`` flatbuffer, served as it is."""
+
+    name = "litert"
+
+    def recognises(self, source: Path) -> bool:
+        """Whether the flatbuffer's mark is TensorFlow Lite's."""
+        if not source.is_file():
+            return False
+        with source.open("rb") as file:
+            return file.read(_MARK_AT + len(_MARK))[_MARK_AT:] == _MARK
+
+    def pack(self, source: Path, options: PackOptions, workdir: Path) -> PackedModel:
+        """Probe it. Files are mostly exported for one row; where more rows are each the row alone, it is batched.
+
+        Raises:
+            MissingExtra: ai-edge-litert is not installed.
+            InvalidConfiguration: it cannot be loaded, or nothing runs through it.
+        """
+        found, entry = _probe(source, options, _FREE_ROWS), _FREE_ROWS
+        if not found.signature.batched:
+            found, entry = _probe(source, options, ""), ""
+        precision = "int8" if {spec.datatype for spec in found.signature.inputs} & _WHOLE_NUMBERS else "fp32"
+        tools = {"ai-edge-litert": importlib.metadata.version("ai-edge-litert")}
+        lineage = Lineage(self.name, source_digest(source), tools, ("served by LiteRT, as it is", *found.checks))
+        manifest = tensor_manifest(
+            found.signature, precision, lineage, engine="litert", artifact="model.tflite", entry=entry
+        )
+        return PackedModel(manifest, {"model.tflite": source}, source.resolve().stem)
+
+
+def _probe(source: Path, options: PackOptions, entry: str) -> Probe:
+    try:
+        executable = engine("litert").load(source, entry, EngineOptions())
+    except ModelError as error:
+        raise InvalidConfiguration(error.message) from error
+    try:
+        return probe_loaded(executable, options.sample)  # type: ignore[arg-type]  # this engine's executables declare
+    except InvalidConfiguration:
+        if not entry:
+            raise
+        return _probe(source, options, "")
