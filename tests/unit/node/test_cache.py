@@ -8,7 +8,15 @@ import pytest
 from scripted import Call, Scene, Stream, Tensors
 from scripted_store import with_store
 
-from setpoint.core import DeadlineExceeded, Draining, InternalError, InvalidRequest, ModelError, WorkerLost
+from setpoint.core import (
+    DeadlineExceeded,
+    Draining,
+    InternalError,
+    InvalidRequest,
+    ModelError,
+    QueueFull,
+    WorkerLost,
+)
 from setpoint.node.cache import CacheTerms
 from setpoint.observe import CacheCounts
 
@@ -243,6 +251,41 @@ def test_who_is_in_more_haste_does_not_wait_behind_who_is_not(scene):
     stage.worker.answer()
     stage.turn()
     assert hasty.ends.said == patient.ends.said == follower.ends.said == [b"1"]
+
+
+def test_the_answer_of_who_was_in_haste_serves_all_and_is_kept(scene):
+    def one(body: bytes, timeout_s: float) -> Call:
+        request = Call(endpoint="one", body=body)
+        request.timeout_ns = int(timeout_s * S)
+        return request
+
+    stage = scene()
+    stage.submit(one(b"0", 0))
+    patient, follower, hasty = one(b"1", 50), one(b"1", 55), one(b"1", 5)
+    stage.submit(patient, follower, hasty)
+    stage.worker.answer()
+    stage.turn()
+    assert stage.worker.held == [hasty]
+    stage.worker.answer()
+    assert (hasty.ends.said, follower.ends.said, patient.ends.said) == ([b"1"], [b"1"], [])
+    assert stage.submit(one(b"1", 0)).ends.said == [b"1"]
+    assert stage.worker.held == [patient]
+    stage.worker.answer()
+    assert patient.ends.said == [b"1"]
+
+
+def test_nobody_waits_for_a_request_that_was_refused_at_the_door(scene):
+    stage = scene(queue_limit_rows=1)
+    busy(stage)
+    stage.submit(call(b"1"))
+    with pytest.raises(QueueFull):
+        stage.submit(call(b"2"))
+    for _ in range(2):
+        stage.worker.answer()
+        stage.turn()
+    again = stage.submit(call(b"2"))
+    assert stage.worker.held == [again]
+    stage.worker.answer()
 
 
 def test_an_answer_that_one_client_cannot_have_is_given_to_the_others(scene):

@@ -143,11 +143,6 @@ class ResponseCache:
         self._counts.miss_ns += self._now_ns() - now_ns
         return looking
 
-    def knows(self, request: Request, now_ns: int) -> bool:
-        """Answer the request if its answer is in memory; nothing else is done for it."""
-        key = self._keys.key(request)
-        return key is not None and self._hit(key, request, now_ns)
-
     def _hit(self, key: bytes, request: Request, now_ns: int) -> bool:
         value = self._entries.get(key, now_ns)
         if value is None:
