@@ -55,6 +55,11 @@ def serving_options(function: Callable[..., Any]) -> Callable[..., Any]:
                 metavar="URL",
                 help="Whose pages may call the node, such as https://app.example.com; * for everybody's. Repeatable.",
             ),
+            setting(
+                "--shared-memory",
+                help="Let clients on this host pass tensors in shared memory. Whoever reaches the port can then read"
+                " and write all shared memory of this user.",
+            ),
             setting("--workers", help="Processes per model."),
             setting(
                 "--memory",

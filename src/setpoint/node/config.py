@@ -76,6 +76,8 @@ class NodeConfig(msgspec.Struct, frozen=True):
         tls_key: PEM, without a passphrase; None where it stands in the certificate's file.
         cors_origins: whose pages may call the node, such as https://app.example.com; * is everybody's.
         grpc_port: where it also serves gRPC, on the same host; 0 takes a free one, None is without.
+        shared_memory: whether clients on this host may register shared memory; who reaches the node's port can then
+            read and write all that its user can.
         memory_bytes: what the node and all workers may hold together; models that are not asked are parked for others
             then. 0 is without such a bound: every model stays awake.
         registry: where models are loaded from at run time; None without.
@@ -93,6 +95,7 @@ class NodeConfig(msgspec.Struct, frozen=True):
     tls_certificate: Path | None = None
     tls_key: Path | None = None
     cors_origins: tuple[str, ...] = ()
+    shared_memory: bool = False
     memory_bytes: int = 0
     registry: Registry | None = None
     admin_token: str = ""

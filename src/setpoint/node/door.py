@@ -7,6 +7,7 @@ from functools import partial
 
 from setpoint.core import Limits, RequestTooLarge, SetpointError, UnsupportedMedia
 from setpoint.node.http import Exchange
+from setpoint.node.shared_memory import Regions
 from setpoint.node.slices import Slices
 from setpoint.wire import CODINGS, deflate, inflate
 
@@ -22,6 +23,7 @@ class Door:
         limits: of the node.
         refuse_while_draining: raises ``Draining`` when the node is shutting down.
         slices: for readings and writings that take long.
+        memory: regions that clients share with the node.
     """
 
     def __init__(
@@ -29,10 +31,12 @@ class Door:
         limits: Limits,
         refuse_while_draining: Callable[[], None],
         bug: Callable[[BaseException], SetpointError],
+        memory: Regions | None = None,
     ) -> None:
         self.limits = limits
         self.refuse_while_draining = refuse_while_draining
         self.slices = Slices(bug)
+        self.memory = memory or Regions(False, limits.body_limit_bytes)
 
     def unpacking(self, handler: Handler) -> Handler:
         """The same handler, for bodies that may come compressed: it sees them as they were before."""

@@ -10,6 +10,7 @@ from setpoint import __version__
 from setpoint.node.answer_headers import signed
 from setpoint.node.door import Door
 from setpoint.node.http import Exchange
+from setpoint.node.memory_routes import memory_routes
 from setpoint.node.native_routes import native_routes
 from setpoint.node.openai_routes import OpenAIRoutes
 from setpoint.node.router import Router, Routes
@@ -58,9 +59,9 @@ class Gateway:
 
     def _add_server_routes(self) -> None:
         add = self.router.add
-        metadata = server_metadata(__version__)
+        metadata = server_metadata(__version__, shared_memory=self._door.memory.enabled)
         page = docs_page()
-        for (method, path), handler in self._openai.server_routes().items():
+        for (method, path), handler in (self._openai.server_routes() | memory_routes(self._door.memory)).items():
             add(method, path, handler)
         add("GET", "/v2", lambda exchange: exchange.respond(200, metadata))
         add("GET", "/v2/health/live", lambda exchange: exchange.respond(200, b'{"live":true}'))

@@ -24,6 +24,7 @@ from setpoint.node.gateway import Gateway
 from setpoint.node.heartbeat import Heartbeat
 from setpoint.node.http import Cors, Exchange, HttpServer, ServerTls
 from setpoint.node.service import ModelService
+from setpoint.node.shared_memory import Regions
 from setpoint.observe import CONTENT_TYPE, render
 from setpoint.wire import refuse_overflow
 from setpoint.worker import ForkServers, WorkerHandle
@@ -52,7 +53,8 @@ class Node:
             self._tls = ServerTls(config.tls_certificate, config.tls_key)
         handle = Cors(config.cors_origins, self._handle).handle if config.cors_origins else self._handle
         self.server = HttpServer(handle, config.limits, clock, log_bug)
-        door = Door(config.limits, self.server.refuse_while_draining, self.server.bug)
+        self._memory = Regions(config.shared_memory, config.limits.body_limit_bytes)
+        door = Door(config.limits, self.server.refuse_while_draining, self.server.bug, self._memory)
         gateway = Gateway(door, lambda: self.ready)
         self._forks = ForkServers()
         launch = partial(WorkerHandle, nursery=self._forks)
@@ -79,7 +81,8 @@ class Node:
             from setpoint.node.grpc import GrpcServer  # 50 ms and a thread, for those only who ask for it
         except ModuleNotFoundError as error:
             raise MissingExtra(error.name or "grpcio", "grpc", "serving over gRPC") from error
-        return GrpcServer(self.fleet, lambda: self.ready, self._config.limits, self._config.admin_token, log_bug)
+        limits, token = self._config.limits, self._config.admin_token
+        return GrpcServer(self.fleet, lambda: self.ready, limits, token, self._memory, log_bug)
 
     async def run(self, on_listening: Listening, on_ready: Callable[[], None]) -> None:
         """Listen, start the workers, serve until ``stop``, drain.

@@ -24,6 +24,8 @@ from setpoint.wire.openai_embeddings import (
 from setpoint.wire.openai_errors import UnknownModel
 from setpoint.wire.openapi import openapi_document
 from setpoint.wire.openapi_examples import example_of, infer_example, nested_example
+from setpoint.wire.raw_tensor import Raw
+from setpoint.wire.shared_memory import NO_SHARED_MEMORY, SHARED_MEMORY_OFF, Extent, Place, SharedMemory
 from setpoint.wire.v2_header import BINARY, JSON_LENGTH, json_length
 from setpoint.wire.v2_json import V2Codec
 from setpoint.wire.v2_model_config import model_config
@@ -33,12 +35,18 @@ __all__ = [
     "BINARY",
     "CODINGS",
     "JSON_LENGTH",
+    "NO_SHARED_MEMORY",
+    "SHARED_MEMORY_OFF",
     "BatchOutputs",
     "EmbeddingsRequest",
+    "Extent",
     "GenerateCodec",
     "InferRequest",
     "ListedModel",
     "NativeTensorCodec",
+    "Place",
+    "Raw",
+    "SharedMemory",
     "TextEndpoint",
     "UnknownModel",
     "V2Codec",

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from setpoint.core import FREE, InvalidRequest, Signature
 from setpoint.wire.json_body import excerpt
 from setpoint.wire.json_tensor import TensorReader
+from setpoint.wire.shared_memory import SharedOutput
 
 
 class InferRequest(msgspec.Struct, frozen=True, gc=False):
@@ -28,6 +29,8 @@ class InferRequest(msgspec.Struct, frozen=True, gc=False):
             empty where all are given as tensors.
         timeout_ns: how long the client waits; 0 where it does not say.
         priority: V2's: 1 is the most urgent, 0 is the default.
+        shared: for each output that is given, where in shared memory it is wanted, None for in the answer; empty where
+            all are wanted in the answer.
     """
 
     arrays: list[NDArray[Any]]
@@ -39,6 +42,7 @@ class InferRequest(msgspec.Struct, frozen=True, gc=False):
     classes: tuple[int, ...] = ()
     timeout_ns: int = 0
     priority: int = 0
+    shared: tuple[SharedOutput | None, ...] = ()
 
 
 class SignatureReader:
@@ -59,6 +63,7 @@ class SignatureReader:
         classes: tuple[int, ...] = (),
         timeout_ns: int = 0,
         priority: int = 0,
+        shared: tuple[SharedOutput | None, ...] = (),
     ) -> InferRequest:
         """Put arrays (in the signature's order, each of its declared shape) into a request.
 
@@ -77,7 +82,9 @@ class SignatureReader:
             if rows == 0:
                 raise InvalidRequest("the request has no rows: the first axis of its inputs is 0")
         inner_shapes = tuple([array.shape[1:] for array in arrays]) if self._free_inside else ()
-        return InferRequest(arrays, rows, inner_shapes, request_id, wanted, binary, classes, timeout_ns, priority)
+        return InferRequest(
+            arrays, rows, inner_shapes, request_id, wanted, binary, classes, timeout_ns, priority, shared
+        )
 
     def raise_wrong_inputs(self, got: Sequence[str]) -> NoReturn:
         """Say what inputs the model takes."""

@@ -24,9 +24,10 @@ EXTENSIONS: tuple[str, ...] = (
 """V2 extensions implemented. Clients branch on this list, so only what works stands here."""
 
 
-def server_metadata(version: str) -> bytes:
-    """Body of ``GET /v2``."""
-    return msgspec.json.encode({"name": SERVER_NAME, "version": version, "extensions": EXTENSIONS})
+def server_metadata(version: str, *, shared_memory: bool = False) -> bytes:
+    """Body of ``GET /v2``; ``shared_memory`` says whether clients may register any."""
+    extensions = (*EXTENSIONS, "system_shared_memory") if shared_memory else EXTENSIONS
+    return msgspec.json.encode({"name": SERVER_NAME, "version": version, "extensions": extensions})
 
 
 def model_metadata(name: str, versions: list[str], manifest: ModelManifest) -> bytes:

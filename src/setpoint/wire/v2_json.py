@@ -24,6 +24,7 @@ from setpoint.wire.json_cut import Cut, cut
 from setpoint.wire.json_numbers import NotNumbers
 from setpoint.wire.json_tensor import encode_flat
 from setpoint.wire.raw_tensor import Raw, array_of, bytes_of
+from setpoint.wire.shared_memory import NO_SHARED_MEMORY, Extent, SharedMemory, SharedOutput, shared_array
 from setpoint.wire.v2_messages import (
     ABSENT,
     NO_OUTPUT_PARAMETERS,
@@ -52,8 +53,9 @@ def _shape_and_data_key(shape: tuple[int, ...]) -> bytes:
 class V2Codec:
     """Reads requests for one model and writes its responses; built once, so that each request is cheap."""
 
-    def __init__(self, signature: Signature, model: str, version: str) -> None:
+    def __init__(self, signature: Signature, model: str, version: str, memory: SharedMemory = NO_SHARED_MEMORY) -> None:
         self._reader = SignatureReader(signature)
+        self._memory = memory
         self._outputs = signature.outputs
         self._output_position = {spec.name: position for position, spec in enumerate(signature.outputs)}
         self._prefix = b'{"model_name":%b,"model_version":%b,' % (
@@ -157,8 +159,11 @@ class V2Codec:
             position = reader.position.get(tensor.name, -1)
             if position < 0 or arrays[position] is not _NO_ARRAY:
                 reader.raise_wrong_inputs([tensor.name for tensor in inputs])
-            size_bytes = ABSENT if tensor.parameters is None else tensor.parameters.binary_data_size
-            if size_bytes != ABSENT:
+            parameters = tensor.parameters
+            size_bytes = ABSENT if parameters is None else parameters.binary_data_size
+            if parameters is not None and (extent := parameters.extent) is not None:
+                arrays[position] = self._shared_array(position, tensor, extent)
+            elif size_bytes != ABSENT:
                 arrays[position] = self._binary_array(position, tensor, tail, start, size_bytes)
                 start += size_bytes
             elif read is not None and tensor.name in read:
@@ -234,6 +239,13 @@ class V2Codec:
             )
         return array_of(spec, tail[start : start + size_bytes], tuple(tensor.shape), elements)
 
+    def _shared_array(self, position: int, tensor: Input, extent: Extent) -> NDArray[Any]:
+        elements = self._checked(position, tensor)
+        spec = self._reader.signature.inputs[position]
+        if not isinstance(tensor.data, msgspec.UnsetType):
+            raise InvalidRequest(f"input {spec.name!r} is given twice: in data and in shared memory")
+        return shared_array(self._memory, spec, extent, tuple(tensor.shape), elements)
+
     def _with_choices(
         self, arrays: list[NDArray[Any]], request_id: str, asked: RequestParameters, outputs: list[RequestedOutput]
     ) -> InferRequest:
@@ -241,13 +253,17 @@ class V2Codec:
         wanted = self._wanted(outputs) if outputs else None
         binary: tuple[bool, ...] = ()
         classes: tuple[int, ...] = ()
+        shared: tuple[SharedOutput | None, ...] = ()
         if outputs:
             parameters = [output.parameters or NO_OUTPUT_PARAMETERS for output in outputs]
             binary = tuple([asked.binary_data_output if p.binary_data is None else p.binary_data for p in parameters])
             classes = tuple([p.classification for p in parameters])
+            shared = tuple([self._shared_output(p.extent) for p in parameters])
         elif asked.binary_data_output:
             binary = self._all_binary
-        self._check_outputs(wanted or self._all_outputs, binary, classes)
+        if not any(shared):
+            shared = ()
+        self._check_outputs(wanted or self._all_outputs, binary, classes, shared)
         return self._reader.request(
             arrays,
             request_id,
@@ -256,9 +272,19 @@ class V2Codec:
             classes=classes if any(classes) else (),
             timeout_ns=asked.timeout * 1000,
             priority=asked.priority,
+            shared=shared,
         )
 
-    def _check_outputs(self, positions: Sequence[int], binary: Sequence[bool], classes: Sequence[int]) -> None:
+    def _shared_output(self, extent: Extent | None) -> SharedOutput | None:
+        return None if extent is None else SharedOutput(extent, self._memory.place(extent))
+
+    def _check_outputs(
+        self,
+        positions: Sequence[int],
+        binary: Sequence[bool],
+        classes: Sequence[int],
+        shared: Sequence[SharedOutput | None],
+    ) -> None:
         for index, position in enumerate(positions):
             spec = self._outputs[position]
             if classes and classes[index]:
@@ -266,7 +292,7 @@ class V2Codec:
                     raise InvalidRequest(
                         f"output {spec.name!r} is {spec.datatype}: cannot give {classes[index]} classes"
                     )
-            elif not spec.type.json_number and not (binary and binary[index]):
+            elif not spec.type.json_number and not (binary and binary[index]) and not (shared and shared[index]):
                 raise InvalidRequest(
                     f"output {spec.name!r} is {spec.datatype}, which has no V2 JSON form; ask for it with "
                     "binary_data, or use the native route POST /models/NAME/ENDPOINT"
@@ -289,7 +315,12 @@ class V2Codec:
         parts = self._head(request)
         separator = b""
         for index, position in enumerate(self._all_outputs if request.wanted is None else request.wanted):
-            if request.classes and request.classes[index]:
+            if request.shared and (wanted := request.shared[index]) is not None:
+                parts += (
+                    separator,
+                    *self._shared(request, index, position, outputs.part(position, start, end), wanted),
+                )
+            elif request.classes and request.classes[index]:
                 texts = self._classes(position, request.classes[index], outputs, start, end)
                 prefix = b'%bBYTES","shape":' % self._output_names[position]
                 parts += (separator, prefix, _shape_and_data_key(texts.shape), encode_flat(texts))
@@ -313,6 +344,13 @@ class V2Codec:
         separator = b""
         for index, position in enumerate(self._all_outputs if request.wanted is None else request.wanted):
             datatype = self._outputs[position].datatype
+            if request.shared and (wanted := request.shared[index]) is not None:
+                parts += (
+                    separator,
+                    *self._shared(request, index, position, outputs.part(position, start, end), wanted),
+                )
+                separator = b"},"
+                continue
             if request.classes and request.classes[index]:
                 array: NDArray[Any] = self._classes(position, request.classes[index], outputs, start, end)
                 datatype = "BYTES"
@@ -335,6 +373,18 @@ class V2Codec:
         parts.append(b"}]}" if separator else b"]}")
         head = b"".join(parts)
         return [head, *tensors], len(head)
+
+    def _shared(
+        self, request: InferRequest, index: int, position: int, array: NDArray[Any], wanted: SharedOutput
+    ) -> list[bytes]:
+        """Put an output where it is wanted; what the JSON says of it, without the brace that ends it."""
+        datatype = self._outputs[position].datatype
+        if request.classes and request.classes[index]:
+            array = classify(array, request.classes[index], batched=self._reader.signature.batched)
+            datatype = "BYTES"
+        parameters = msgspec.json.encode(wanted.put(array).parameters)
+        shape = _shape_key(array.shape)
+        return [self._output_names[position], datatype.encode(), b'","shape":', shape, b'"parameters":', parameters]
 
     def _head(self, request: InferRequest) -> list[bytes]:
         if request.id:

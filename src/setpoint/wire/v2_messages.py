@@ -9,12 +9,33 @@ from __future__ import annotations
 import msgspec
 
 from setpoint.core import InvalidRequest
+from setpoint.wire.shared_memory import Extent
 
 _LONGEST_TIMEOUT_US = 86_400_000_000
 ABSENT = -1
 
 
-class InputParameters(msgspec.Struct, gc=False):
+class _SharedMemoryParameters(msgspec.Struct, gc=False):
+    """Of a tensor that may lie in shared memory.
+
+    Attributes:
+        shared_memory_region: the name of the region that it lies in; empty where it does not.
+        shared_memory_offset, shared_memory_byte_size: where in it.
+    """
+
+    shared_memory_region: str = ""
+    shared_memory_offset: int = 0
+    shared_memory_byte_size: int = 0
+
+    @property
+    def extent(self) -> Extent | None:
+        """The part of the region, if there is one."""
+        if not self.shared_memory_region:
+            return None
+        return Extent(self.shared_memory_region, self.shared_memory_offset, self.shared_memory_byte_size)
+
+
+class InputParameters(_SharedMemoryParameters, gc=False):
     """Of one input.
 
     Attributes:
@@ -34,7 +55,7 @@ class Input(msgspec.Struct, gc=False):
     parameters: InputParameters | None = None
 
 
-class OutputParameters(msgspec.Struct, gc=False):
+class OutputParameters(_SharedMemoryParameters, gc=False):
     """Of one requested output.
 
     Attributes:

@@ -11,6 +11,7 @@ import grpc.aio
 
 from setpoint.core import Limits
 from setpoint.node.grpc import GrpcServer
+from setpoint.node.shared_memory import Regions
 
 
 class Nothing:
@@ -21,7 +22,7 @@ class Nothing:
 
 
 async def main(module: str) -> None:
-    server = GrpcServer(Nothing(), lambda: True, Limits(), "", repr)
+    server = GrpcServer(Nothing(), lambda: True, Limits(), "", Regions(False, 0), repr)
     port = await server.listen("127.0.0.1", 0)
     messages = importlib.import_module(module)
     async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:

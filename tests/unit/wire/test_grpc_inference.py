@@ -210,7 +210,7 @@ def test_an_unknown_output_is_named_with_what_there_is() -> None:
 def test_raw_tensors_are_as_many_as_inputs() -> None:
     message = iris()
     message.raw_input_contents.append(b"")
-    assert "raw_input_contents has 2 tensors and inputs has 1" in refusal(message)
+    assert "raw_input_contents has 2 tensors, and 1 inputs are not in shared memory" in refusal(message)
 
 
 def test_a_tensor_given_twice_is_refused() -> None:

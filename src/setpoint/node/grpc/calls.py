@@ -49,7 +49,10 @@ class About:
         self._ended.set()
 
     def _server_metadata(self, _: bytes) -> bytes:
-        return _from_json("inference.ServerMetadataResponse", server_metadata(__version__))
+        return _from_json(
+            "inference.ServerMetadataResponse",
+            server_metadata(__version__, shared_memory=self._catalogue.memory.enabled),
+        )
 
     def _model_ready(self, body: bytes) -> bytes:
         asked = wire.parse("inference.ModelReadyRequest", body)

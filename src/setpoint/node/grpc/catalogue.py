@@ -8,6 +8,7 @@ from weakref import WeakKeyDictionary
 
 from setpoint.core import Endpoint, InvalidRequest, NotFound
 from setpoint.node.service import ModelService
+from setpoint.node.shared_memory import Regions
 from setpoint.wire import grpc as wire
 
 _SHOWN_CHARACTERS = 80
@@ -30,8 +31,9 @@ class Served(Protocol):
 class Catalogue:
     """Finds models by what clients call them. Models may come and go while it is in use."""
 
-    def __init__(self, served: Served) -> None:
+    def __init__(self, served: Served, memory: Regions) -> None:
         self.served = served
+        self.memory = memory
         self._codecs: WeakKeyDictionary[ModelService, tuple[Endpoint, wire.GrpcCodec]] = WeakKeyDictionary()
 
     def find(self, name: str, version: str) -> ModelService:
@@ -68,6 +70,6 @@ class Catalogue:
                 raise InvalidRequest(
                     f"model {service.name!r} takes and gives more than tensors; POST JSON to {routes} over HTTP"
                 )
-            codec = wire.GrpcCodec(endpoint.signature, bundle.name, str(bundle.version))
+            codec = wire.GrpcCodec(endpoint.signature, bundle.name, str(bundle.version), self.memory)
             found = self._codecs[service] = (endpoint, codec)
         return found

@@ -19,8 +19,10 @@ from setpoint.node.admin_routes import Repository
 from setpoint.node.grpc.calls import HEALTH, INFERENCE, About, reflections
 from setpoint.node.grpc.catalogue import Catalogue, Served
 from setpoint.node.grpc.inference import Inference
+from setpoint.node.grpc.memory import memory_calls
 from setpoint.node.grpc.repository import RepositoryCalls
 from setpoint.node.http import ServerTls
+from setpoint.node.shared_memory import Regions
 from setpoint.wire import grpc as wire
 
 _FLUSH_S = 1.0
@@ -61,6 +63,7 @@ class GrpcServer:
         ready: Callable[[], bool],
         limits: Limits,
         admin_token: str,
+        memory: Regions,
         on_bug: Callable[[BaseException], str],
     ) -> None:
         """Must be called on the event loop that it will run on.
@@ -70,11 +73,13 @@ class GrpcServer:
             ready: whether all of them can answer.
             limits: of the node.
             admin_token: that loading and unloading need; empty where nobody may.
+            memory: regions that clients share with the node.
             on_bug: logs a bug of ours and returns the reference under which it was logged.
         """
-        catalogue = Catalogue(fleet)
+        catalogue = Catalogue(fleet, memory)
         self._on_bug = on_bug
         self._about = About(catalogue, ready, limits)
+        self._memory_calls = memory_calls(memory)
         self._inference = Inference(catalogue, limits)
         self._repository = RepositoryCalls(fleet, admin_token)
         self._server = grpc.aio.server(
@@ -95,6 +100,7 @@ class GrpcServer:
         about, inference = self._about, self._inference
         methods = {name: self._unary(_immediate(call)) for name, call in about.calls().items()}
         methods |= {name: self._unary(call) for name, call in self._repository.calls().items()}
+        methods |= {name: self._unary(_immediate(call)) for name, call in self._memory_calls.items()}
         methods["ModelInfer"] = self._unary(inference.infer)
         methods["ModelStreamInfer"] = grpc.stream_stream_rpc_method_handler(self._streaming(inference.stream))
         health = {

@@ -14,7 +14,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from setpoint.core import InvalidRequest, RequestTooLarge, Signature
+from setpoint.core import InvalidRequest, RequestTooLarge, Signature, TensorSpec
 from setpoint.wire.batch import BatchOutputs
 from setpoint.wire.classification import classify
 from setpoint.wire.grpc.envelope import field_head, field_of, raw_fields, split, varint
@@ -22,6 +22,7 @@ from setpoint.wire.grpc.messages import parse
 from setpoint.wire.infer_request import InferRequest, SignatureReader
 from setpoint.wire.json_body import excerpt
 from setpoint.wire.raw_tensor import BYTES_ELEMENTS_LIMIT, Raw, array_of, bytes_of
+from setpoint.wire.shared_memory import NO_SHARED_MEMORY, Extent, SharedMemory, SharedOutput, shared_array
 from setpoint.wire.v2_messages import NO_PARAMETERS, RequestParameters
 
 _RAW_INPUT_CONTENTS = 7
@@ -105,8 +106,9 @@ def value_of(parameter: Any) -> Any:
 class GrpcCodec:
     """Reads requests for one model and writes its responses; built once, so that each request is cheap."""
 
-    def __init__(self, signature: Signature, model: str, version: str) -> None:
+    def __init__(self, signature: Signature, model: str, version: str, memory: SharedMemory = NO_SHARED_MEMORY) -> None:
         self._reader = SignatureReader(signature)
+        self._memory = memory
         self._names = {spec.name: position for position, spec in enumerate(signature.outputs)}
         self._outputs = signature.outputs
         self._head = field_of(1, model.encode()) + field_of(2, version.encode())
@@ -128,32 +130,62 @@ class GrpcCodec:
         inputs = infer.message.inputs
         if len(inputs) != len(reader.readers):
             reader.raise_wrong_inputs([tensor.name for tensor in inputs])
-        if infer.raw and len(infer.raw) != len(inputs):
-            raise InvalidRequest(
-                f"raw_input_contents has {len(infer.raw)} tensors and inputs has {len(inputs)}: either every input is "
-                "raw or none is"
-            )
         arrays: list[NDArray[Any]] = [_NO_ARRAY] * len(inputs)
-        for index, tensor in enumerate(inputs):
+        raw_used = 0
+        for tensor in inputs:
             position = reader.position.get(tensor.name, -1)
             if position < 0 or arrays[position] is not _NO_ARRAY:
                 reader.raise_wrong_inputs([tensor.name for tensor in inputs])
-            arrays[position] = self._array(position, tensor, infer.raw[index] if infer.raw else None)
+            if tensor.parameters and (extent := _extent(tensor.parameters)) is not None:
+                arrays[position] = self._shared_array(position, tensor, extent)
+            elif infer.raw:
+                raw = infer.raw[raw_used] if raw_used < len(infer.raw) else None
+                raw_used += 1
+                if raw is not None:
+                    arrays[position] = self._array(position, tensor, raw)
+            else:
+                arrays[position] = self._array(position, tensor, None)
+        if infer.raw and len(infer.raw) != raw_used:
+            raise InvalidRequest(
+                f"raw_input_contents has {len(infer.raw)} tensors, and {raw_used} inputs are not in shared memory: "
+                "either each of those is raw or none is"
+            )
         message = infer.message
         asked = _asked(message.parameters) if message.parameters else NO_PARAMETERS
         wanted, classes = self._wanted(message.outputs) if message.outputs else (None, ())
+        shared = tuple([self._shared_output(output.parameters) for output in message.outputs])
         return reader.request(
-            arrays, infer.id, wanted, classes=classes, timeout_ns=asked.timeout * 1000, priority=asked.priority
+            arrays,
+            infer.id,
+            wanted,
+            classes=classes,
+            timeout_ns=asked.timeout * 1000,
+            priority=asked.priority,
+            shared=shared if any(shared) else (),
         )
 
-    def _array(self, position: int, tensor: Any, raw: memoryview | None) -> NDArray[Any]:
+    def _checked(self, position: int, tensor: Any) -> tuple[TensorSpec, tuple[int, ...], int]:
+        """Judge datatype and shape; returns what is declared, the shape, and the number of elements."""
         spec = self._reader.signature.inputs[position]
         if tensor.datatype != spec.datatype:
             raise InvalidRequest(
                 f"input {spec.name!r} has datatype {excerpt(tensor.datatype)!r}, the model takes {spec.datatype}"
             )
         shape = tuple(tensor.shape)
-        elements = self._reader.readers[position].check_shape(shape)
+        return spec, shape, self._reader.readers[position].check_shape(shape)
+
+    def _shared_array(self, position: int, tensor: Any, extent: Extent) -> NDArray[Any]:
+        spec, shape, elements = self._checked(position, tensor)
+        if tensor.HasField("contents"):
+            raise InvalidRequest(f"input {spec.name!r} is given twice: in contents and in shared memory")
+        return shared_array(self._memory, spec, extent, shape, elements)
+
+    def _shared_output(self, parameters: Mapping[str, Any]) -> SharedOutput | None:
+        extent = _extent(parameters) if parameters else None
+        return None if extent is None else SharedOutput(extent, self._memory.place(extent))
+
+    def _array(self, position: int, tensor: Any, raw: memoryview | None) -> NDArray[Any]:
+        spec, shape, elements = self._checked(position, tensor)
         if raw is None:
             return self._typed(position, tensor.contents, shape, elements)
         if tensor.HasField("contents"):
@@ -224,8 +256,7 @@ class GrpcCodec:
         if request.id:
             head.append(field_of(3, request.id.encode()))
         for name, value in (parameters or {}).items():
-            # map entry {1: name, 2: InferParameter{bool_param = 1}}
-            head.append(field_of(4, field_of(1, name.encode()) + field_of(2, bytes((0x08, value)))))
+            head.append(_entry(4, name, value))
         values: list[Raw] = []
         for index, position in enumerate(self._all_outputs if request.wanted is None else request.wanted):
             array = outputs.part(position, start, end)
@@ -233,9 +264,36 @@ class GrpcCodec:
             if request.classes and request.classes[index]:
                 array = classify(array, request.classes[index], batched=self._reader.signature.batched)
                 output = self._output_names[position] + _BYTES_DATATYPE
-            head.append(field_of(5, output + _shape_field(array.shape)))
-            values.append(bytes_of(array))
+            output += _shape_field(array.shape)
+            if request.shared and (shared := request.shared[index]) is not None:
+                output += b"".join(_entry(4, *pair) for pair in shared.put(array).parameters.items())
+                values.append(b"")  # raw_output_contents is read by the output's place
+            else:
+                values.append(bytes_of(array))
+            head.append(field_of(5, output))
         return [b"".join(head), *raw_fields(_RAW_OUTPUT_CONTENTS, values)]
+
+
+def _entry(number: int, name: str, value: str | int) -> bytes:
+    """An entry of a map of ``InferParameter``: bool_param is its field 1, int64_param 2, string_param 3."""
+    if isinstance(value, str):
+        parameter = field_of(3, value.encode())
+    else:
+        parameter = bytes((0x08 if isinstance(value, bool) else 0x10,)) + varint(value)
+    return field_of(number, field_of(1, name.encode()) + field_of(2, parameter))
+
+
+def _extent(parameters: Mapping[str, Any]) -> Extent | None:
+    if "shared_memory_region" not in parameters:
+        return None
+    region = value_of(parameters["shared_memory_region"])
+    if not isinstance(region, str):
+        raise InvalidRequest("parameter 'shared_memory_region': expected a region's name")
+    return Extent(
+        region,
+        _whole_number(parameters, "shared_memory_offset"),
+        _whole_number(parameters, "shared_memory_byte_size"),
+    )
 
 
 def _asked(parameters: Mapping[str, Any]) -> RequestParameters:
