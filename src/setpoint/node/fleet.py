@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 import msgspec
@@ -17,7 +17,6 @@ from setpoint.core import (
     Clock,
     InvalidConfiguration,
     NotReady,
-    SetpointError,
 )
 from setpoint.machine import read_machine
 from setpoint.node.berth import Berth
@@ -27,9 +26,11 @@ from setpoint.node.harbour import Harbour
 from setpoint.node.loading import Loader
 from setpoint.node.memory_need import bytes_text, need_of
 from setpoint.node.parking import Phase
+from setpoint.node.scales import Scales
 from setpoint.registry import Bundle
 
 _log = logging.getLogger("setpoint.node")
+_START_S = 3.0
 
 
 class IndexEntry(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -72,7 +73,7 @@ class Fleet:
         on_bug: Callable[[BaseException], str],
         publisher: Publisher,
         launch: Launch,
-        shared_pids: Callable[[], Iterable[int]] = tuple,
+        scales: Scales,
     ) -> None:
         """Publishes the configured models; nothing is started yet.
 
@@ -82,7 +83,7 @@ class Fleet:
             on_bug: logs a bug of ours and returns its reference.
             publisher: routes requests to what is served.
             launch: starts one worker.
-            shared_pids: processes that work for all models.
+            scales: what weighs models, and the node itself.
 
         Raises:
             InvalidConfiguration: a model is certainly larger than the memory that there is.
@@ -96,8 +97,9 @@ class Fleet:
         self._all: list[Berth] = []
         self._unloaded: dict[str, Bundle] = {}
         self._leaving: set[asyncio.Task[None]] = set()
+        self._eager: set[asyncio.Task[None]] = set()
         # Who starts a node wants it to be ready soon; later, waking must not take every core from who is awake.
-        self.harbour = Harbour(config.memory_bytes, max(1, len(config.models)), clock.now_ns, on_bug, shared_pids)
+        self.harbour = Harbour(config.memory_bytes, max(1, len(config.models)), clock.now_ns, on_bug, scales)
         self._loader = Loader(self, config)
         for model in config.models:
             try:
@@ -158,32 +160,44 @@ class Fleet:
     # --- the node's life -----------------------------------------------------------------------------------------
 
     async def start(self) -> None:
-        """Wake every model; where memory is bounded, those that fit, in their order.
+        """Wake every model and wait until all are awake.
+
+        Where memory is bounded, those are woken that fit, in their order, and waited for a few seconds: a model that is
+        asked before its turn is woken then. One that cannot be woken is left to who asks it: a node of many models does
+        not stay away for one.
 
         Raises:
-            SetpointError: one could not be woken. Where memory is bounded that is left to who asks it: a node of many
-                models does not stay away for one.
+            SetpointError: one could not be woken.
         """
-        bounded = self.harbour.memory_bytes > 0
-        if bounded:
-            self.harbour.set_wakes_at_once(read_machine().cores)
-        waking = []
-        for berth in self.services:
-            if not bounded or self.harbour.has_room(berth):
-                waking.append(asyncio.create_task(self.harbour.awaken(berth)))
-                await asyncio.sleep(0)  # it is in its turn now, and counts for the room of the next
+        if self.harbour.memory_bytes:
+            await self._start_some()
+            return
+        waking = [asyncio.create_task(self.harbour.awaken(berth)) for berth in self.services]
         try:
-            for found in asyncio.as_completed(waking):
-                try:
-                    await found
-                except SetpointError:
-                    if not bounded:
-                        raise
+            await asyncio.gather(*waking)
         finally:
             for task in waking:
                 task.cancel()
             await asyncio.gather(*waking, return_exceptions=True)
         self.harbour.set_wakes_at_once(max(1, read_machine().cores // 2))
+
+    async def _start_some(self) -> None:
+        cores = read_machine().cores
+        self.harbour.set_wakes_at_once(cores)
+        for berth in self.services:
+            if self.harbour.has_room(berth):
+                task = asyncio.create_task(self.harbour.awaken(berth))
+                self._eager.add(task)
+                task.add_done_callback(self._woken)
+                await asyncio.sleep(0)  # it is in its turn now, and counts for the room of the next
+        if self._eager:
+            await asyncio.wait(self._eager, timeout=_START_S)
+        self.harbour.set_wakes_at_once(max(1, cores // 2))
+
+    def _woken(self, task: asyncio.Task[None]) -> None:
+        self._eager.discard(task)
+        if not task.cancelled():
+            task.exception()  # the harbour has told of it
 
     def stop_loading(self) -> None:
         """Give up loads that have not come to their end, and begin no more."""
@@ -208,6 +222,8 @@ class Fleet:
     async def close(self) -> None:
         """End everything and wait until it has ended. A node drains before it closes."""
         self.abandon()
+        for task in self._eager:
+            task.cancel()
         await asyncio.gather(*(berth.close() for berth in self.everything))
         await asyncio.gather(self._loader.stopped(), *self._leaving, return_exceptions=True)
         await self.harbour.close()
@@ -256,12 +272,12 @@ class Fleet:
         task.add_done_callback(self._gone)
 
     async def _go(self, berth: Berth, timeout_s: float) -> None:
-        before_bytes = await asyncio.to_thread(berth.memory_bytes)
+        before_bytes = await self.harbour.scales.of(berth)
         try:
             await self.harbour.leave(berth, timeout_s)
         finally:
             self._all.remove(berth)
-        left_bytes = await asyncio.to_thread(berth.memory_bytes)
+        left_bytes = await self.harbour.scales.of(berth)
         if before_bytes:
             _log.info("model %s is unloaded; %s are free", berth.reference, bytes_text(before_bytes - left_bytes))
 

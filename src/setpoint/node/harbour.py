@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 from collections import Counter
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 from setpoint.core import Draining, NotReady, RefusedError, SetpointError
-from setpoint.machine import pss_bytes, read_machine
+from setpoint.machine import read_machine
 from setpoint.node.berth import Berth
 from setpoint.node.crew import NS
 from setpoint.node.memory_need import Need, bytes_text
 from setpoint.node.parking import GiveUp, Park, ParkingLot, Phase, Use, Wake
+from setpoint.node.scales import Scales
 
 _log = logging.getLogger("setpoint.node")
 _UNBOUNDED_BYTES = 1 << 62
@@ -26,6 +26,7 @@ class Harbour:
     """The berths of a node and its memory.
 
     Attributes:
+        scales: what weighs models.
         wakes, wake_failures, parks: how often each happened, by model.
     """
 
@@ -35,7 +36,7 @@ class Harbour:
         wakes_at_once: int,
         now_ns: Callable[[], int],
         on_bug: Callable[[BaseException], str],
-        shared_pids: Callable[[], Iterable[int]] = tuple,
+        scales: Scales,
     ) -> None:
         """Empty.
 
@@ -44,20 +45,20 @@ class Harbour:
             wakes_at_once: models.
             now_ns: the node's clock.
             on_bug: logs a bug of ours and returns its reference.
-            shared_pids: processes that work for all models.
+            scales: what weighs models, and the node itself.
         """
         self.memory_bytes = memory_bytes
         self.wakes, self.wake_failures, self.parks = Counter[str](), Counter[str](), Counter[str]()
         self._now_ns = now_ns
         self._on_bug = on_bug
-        self._shared_pids = shared_pids
+        self.scales = scales
         self._berths: dict[str, Berth] = {}
         self._turns: dict[str, asyncio.Task[None]] = {}
         self._expected: dict[str, asyncio.Future[None]] = {}
         self._measuring: asyncio.Task[None] | None = None
         self._measured_ns = 0
         self._lot = ParkingLot(memory_bytes or _UNBOUNDED_BYTES, wakes_at_once)
-        self._lot.budget_bytes -= self._own_bytes() if memory_bytes else 0
+        self._lot.budget_bytes -= scales.own_bytes() if memory_bytes else 0
 
     # --- who is here ---------------------------------------------------------------------------------------------
 
@@ -238,7 +239,7 @@ class Harbour:
             return
         self.wakes[berth.name] += 1
         # Weighed before the next one is decided upon, so that what is decided rests on what was measured.
-        size_bytes = await asyncio.to_thread(berth.memory_bytes)
+        size_bytes = await self.scales.of(berth)
         self._lot.woke(key, size_bytes or self.size_bytes(berth), self._now_ns())
         if (expected := self._expected.get(key)) is not None and not expected.done():
             expected.set_result(None)
@@ -266,13 +267,13 @@ class Harbour:
         )
 
     async def _weigh(self, berth: Berth) -> None:
-        size_bytes = await asyncio.to_thread(berth.memory_bytes)
+        size_bytes = await self.scales.of(berth)
         if size_bytes and berth.key in self._berths:
             self._lot.measured(berth.key, size_bytes)
 
     async def _measure(self) -> None:
         """Again and again, since models grow with the requests that they are asked."""
-        self._lot.budget_bytes = self.memory_bytes - await asyncio.to_thread(self._own_bytes)
+        self._lot.budget_bytes = self.memory_bytes - await self.scales.own()
         for berth in [berth for berth in self._berths.values() if berth.awake]:
             await self._weigh(berth)
         self._decide()
@@ -281,6 +282,3 @@ class Harbour:
         self._measuring = None
         if not task.cancelled() and (bug := task.exception()) is not None:
             self._on_bug(bug)
-
-    def _own_bytes(self) -> int:
-        return sum(map(pss_bytes, (os.getpid(), *self._shared_pids())))

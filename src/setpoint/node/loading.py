@@ -153,7 +153,7 @@ class Loader:
                 raise InvalidRequest(f"model {berth.reference} cannot be loaded: {error.message}") from None
             raise
         self._fleet.publish(berth)
-        size_text = bytes_text(await asyncio.to_thread(berth.memory_bytes))
+        size_text = bytes_text(await self._fleet.harbour.scales.of(berth))
         if current is None:
             _log.info("model %s is loaded and holds %s", berth.reference, size_text)
         else:

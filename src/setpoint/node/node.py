@@ -23,6 +23,7 @@ from setpoint.node.fleet_metrics import fleet_families
 from setpoint.node.gateway import Gateway
 from setpoint.node.heartbeat import Heartbeat
 from setpoint.node.http import Cors, Exchange, HttpServer, ServerTls
+from setpoint.node.scales import Scales
 from setpoint.node.service import ModelService
 from setpoint.node.shared_memory import Regions
 from setpoint.observe import CONTENT_TYPE, render
@@ -58,7 +59,7 @@ class Node:
         gateway = Gateway(door, lambda: self.ready)
         self._forks = ForkServers()
         launch = partial(WorkerHandle, nursery=self._forks)
-        self.fleet = Fleet(config, clock, log_bug, gateway, launch, self._forks.pids)
+        self.fleet = Fleet(config, clock, log_bug, gateway, launch, Scales(self._forks.pids))
         for (method, path), handler in admin_routes(self.fleet, config.admin_token, log_bug).items():
             gateway.router.add(method, path, handler)
         gateway.router.add("GET", "/metrics", self._metrics)
