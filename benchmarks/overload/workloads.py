@@ -73,13 +73,15 @@ def minilm() -> Workload:
 
 
 def digits() -> Workload:
-    """A convolution network on 8 x 8 digits, wide enough to need about a millisecond a row."""
+    """A convolution network on 8 x 8 digits, wide enough to need one or two milliseconds a row."""
     import numpy as np
 
     folder = WORK / "digits"
     if not (folder / "cnn.onnx").exists():
         script = REPOSITORY / "examples" / "digits" / "build_cnn.py"
-        subprocess.run([sys.executable, str(script), str(folder), "--channels", "128", "256"], check=True)
+        subprocess.run(
+            [sys.executable, str(script), str(folder), "--channels", "384", "768", "--epochs", "4"], check=True
+        )
     images = np.load(folder / "labelled.npz")["image"][:IMAGES]
     rows = [{"image": image.round(4).tolist()} for image in images]
     data = ("--data", str(folder / "labelled.npz"))
