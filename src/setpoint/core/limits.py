@@ -15,14 +15,14 @@ class Limits(msgspec.Struct, frozen=True):
     body_limit_bytes: int = 64 * MIB
     """Largest request body; Triton's default."""
     json_limit_bytes: int = 8 * MIB
-    """Largest JSON body, flat lists of numbers in V2 requests not counted: reading other JSON holds up everybody else on the
-    node, by 50 to 180 ms a MiB for unkind ones."""
+    """Largest JSON body, flat lists of numbers in V2 requests not counted: reading other JSON holds up everybody else
+    on the node, by 50 to 180 ms a MiB for unkind ones."""
     header_limit_bytes: int = 32 * 1024
     """Request line and headers together."""
     header_count_limit: int = 128
     """Headers of one request, each repeated one counted."""
     bodies_limit_bytes: int = 512 * MIB
-    """All bodies together that have come in part; one more piece of any is answered 503."""
+    """All bodies together that did not come in one packet and are not answered yet; one more piece is answered 503."""
     connection_limit: int = 4096
     """Open connections; one more is answered 503 and closed."""
     pipeline_limit: int = 64

@@ -334,6 +334,7 @@ def test_headers_beyond_the_limits_are_refused() -> None:
 def test_all_bodies_being_read_have_a_limit_together() -> None:
     client = Http2Client(echo, bodies_limit_bytes=3000)
     first = client.ask("/", b"x" * 2000, ended=False)
+    assert client.server.held_body_bytes == 2000
     assert client.reply("/", b"x" * 2000, ended=False).status == 503
     client.say(first, b"x")
     assert client.replies[first].status == 200

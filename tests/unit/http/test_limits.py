@@ -62,6 +62,28 @@ def test_all_bodies_being_read_have_a_limit_together() -> None:
     assert first.server.held_body_bytes == 0
 
 
+@pytest.mark.parametrize("end", ["answer", "stream", "leave", "vanish in the backlog"])
+def test_a_body_counts_until_it_is_answered_or_its_client_left(end: str) -> None:
+    client = Client(keep, pipeline_limit=1)
+    message = request("/", b"x" * 2 * LIMIT)
+    if end == "vanish in the backlog":
+        client.send(request() + message[:LIMIT], message[LIMIT:])
+        assert len(client.exchanges) == 1
+    else:
+        client.send(message[:LIMIT], message[LIMIT:])
+    assert LIMIT / 2 < client.server.held_body_bytes <= 2 * LIMIT
+    if end == "answer":
+        client.exchanges[0].respond(200, b"1")
+    elif end == "stream":
+        client.exchanges[0].reserve_stream()
+        client.exchanges[0].begin_stream(b"text/plain")
+        client.exchanges[0].end_stream()
+    else:
+        client.vanish()
+    assert client.server.held_body_bytes == 0
+    assert client.server.streams == 0
+
+
 def test_bodies_that_come_in_one_packet_count_towards_nothing() -> None:
     client = Client(bodies_limit_bytes=LIMIT).send(request("/", b"x" * 2 * LIMIT) * 3)
     assert client.statuses() == [200] * 3

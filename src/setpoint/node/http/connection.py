@@ -67,10 +67,10 @@ class HttpConnection(RequestReader):
         """The client left, or we closed: whatever it still waited for is cancelled."""
         self._ending = True
         self._server.closed(self)
-        left, self._exchanges = self._exchanges, deque()
-        unhandled, self._backlog = len(self._backlog), deque()
+        left, self._exchanges = [*self._exchanges, *self._backlog], deque()
+        self._backlog = deque()
         self._last_word = None
-        self._server.ended(len(left) + unhandled)
+        self._server.ended(len(left))
         for exchange in left:
             if not exchange.complete:
                 exchange.disconnected()
@@ -189,9 +189,9 @@ class HttpConnection(RequestReader):
         """Count one more stream of the node, or raise ``RefusedError``."""
         self._server.reserve_stream()
 
-    def release_stream(self) -> None:
-        """Count one fewer."""
-        self._server.release_stream()
+    def release(self, body_bytes: int, streams: int) -> None:
+        """Count so much less."""
+        self._server.release(body_bytes, streams)
 
     def _is_turn_of(self, exchange: Exchange) -> bool:
         return bool(self._exchanges) and self._exchanges[0] is exchange

@@ -38,8 +38,8 @@ class Answering(Protocol):
         """Count one more stream, or raise ``RefusedError``."""
         ...
 
-    def release_stream(self) -> None:
-        """Count one fewer."""
+    def release(self, body_bytes: int, streams: int) -> None:
+        """Count so much less."""
         ...
 
 
@@ -64,9 +64,9 @@ class Exchange:
 
     __slots__ = (
         "_connection",
+        "_held",
         "_pending",
         "_request_id",
-        "_reserved",
         "_trace",
         "answered",
         "body",
@@ -87,7 +87,8 @@ class Exchange:
         self._pending: list[bytes] | None = None
         self._request_id: bytes | None = None
         self._trace: TraceContext | None = None
-        self._reserved = False
+        # Bytes of its body that count towards the node's limit, and places among its streams.
+        self._held: tuple[int, int] | None = None
         self.method = b""
         self.path = b""
         self.query = b""
@@ -128,7 +129,7 @@ class Exchange:
         if self.answered:
             raise RuntimeError(f"{self.method!r} {self.path!r} was answered twice")
         self.answered = True
-        if self._reserved:
+        if self._held is not None:
             self._release()
         if b"traceparent" in self.headers:
             self._tell_trace()
@@ -151,14 +152,19 @@ class Exchange:
         Raises:
             RefusedError: there is none.
         """
-        if not self._reserved:
+        body_bytes, streams = self._held or (0, 0)
+        if not streams:
             self._connection.reserve_stream()
-            self._reserved = True
+            self._held = body_bytes, 1
+
+    def hold_body(self, body_bytes: int) -> None:
+        """So much of what all bodies may hold is this one's, until it is answered; for the connection."""
+        self._held = body_bytes, 0
 
     def _release(self) -> None:
-        if self._reserved:
-            self._reserved = False
-            self._connection.release_stream()
+        if self._held is not None:
+            held, self._held = self._held, None
+            self._connection.release(*held)
 
     def send(self, chunk: bytes) -> None:
         """Send a piece of a stream."""

@@ -128,7 +128,6 @@ class Http2Connection(AnswerSender):
         if stream.answered:
             stream.whole = True
             return
-        self._let_go_of_body(stream)
         stream.take_body()
         self._count(stream)
         self._server.handle(stream)

@@ -134,9 +134,9 @@ class AnswerSender(asyncio.Protocol):
         """Count one more stream of the node, or raise ``RefusedError``."""
         self._server.reserve_stream()
 
-    def release_stream(self) -> None:
-        """Count one fewer."""
-        self._server.release_stream()
+    def release(self, body_bytes: int, streams: int) -> None:
+        """Count so much less."""
+        self._server.release(body_bytes, streams)
 
     # --- inside --------------------------------------------------------------------------------------------------
 

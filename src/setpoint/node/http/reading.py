@@ -157,14 +157,14 @@ class RequestReader(asyncio.Protocol):
         return None
 
     def _count_body(self) -> None:
-        """A body that is not here whole takes its part of what all such bodies may hold."""
+        """A body that is not here whole takes its part of what all such bodies may hold, until it is answered."""
         more_bytes = self._body_bytes - self._counted_bytes
         self._counted_bytes += more_bytes
         if not self._server.hold_body(more_bytes):
             self._refusal = too_many_bodies(self._limits)
 
     def _forget_body(self) -> None:
-        """It is read, or never will be."""
+        """It was handed on, or never will be."""
         self._body = []
         self._body_bytes = 0
         if self._counted_bytes:
@@ -258,6 +258,9 @@ class RequestReader(asyncio.Protocol):
         body = self._body
         if body:
             exchange.body = cast(bytes, body[0]) if len(body) == 1 else b"".join(body)
+            if self._counted_bytes:
+                exchange.hold_body(self._counted_bytes)
+                self._counted_bytes = 0
             self._forget_body()
         self._head_bytes = 0
         self._fresh = False

@@ -34,7 +34,7 @@ def header_too_slow(limits: Limits) -> RequestTimeout:
 def too_many_bodies(limits: Limits) -> RefusedError:
     """503: no fault of this client's, so it may come again."""
     return RefusedError(
-        f"all bodies being read now are together larger than the node's limit of {limits.bodies_limit_bytes} bytes"
+        f"the bodies of all requests in flight are larger than the node's limit of {limits.bodies_limit_bytes} bytes"
     )
 
 

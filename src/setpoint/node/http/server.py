@@ -196,7 +196,7 @@ class HttpServer:
         return drained
 
     def hold_body(self, more_bytes: int) -> bool:
-        """So many bytes more (or fewer) of bodies are being read; False when all of them are too many."""
+        """So many bytes more (or fewer) of bodies are held; False when all of them are too many."""
         self.held_body_bytes += more_bytes
         return self.held_body_bytes <= self.limits.bodies_limit_bytes
 
@@ -206,9 +206,10 @@ class HttpServer:
             raise too_many_streams(self.limits)
         self.streams += 1
 
-    def release_stream(self) -> None:
-        """Count one fewer."""
-        self.streams -= 1
+    def release(self, body_bytes: int, streams: int) -> None:
+        """An exchange holds so much no longer."""
+        self.held_body_bytes -= body_bytes
+        self.streams -= streams
 
     def refuse_while_draining(self) -> None:
         """Raise ``Draining`` if the node is shutting down, unless what is being handled came before."""
