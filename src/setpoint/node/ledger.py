@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING
 
 from setpoint.core import InternalError, SetpointError
-from setpoint.node.cache import ResponseCache
 from setpoint.observe import ModelMetrics
 from setpoint.wire import BatchOutputs
 from setpoint.worker import CallRequest, Request, StreamRequest, TensorRequest
+
+if TYPE_CHECKING:
+    from setpoint.node.cache.front import ResponseCache
 
 
 class Ledger:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 from setpoint.core import Clock, Draining, Limits, NotReady, RefusedError
 from setpoint.machine import engine_fingerprint
-from setpoint.node.cache import ResponseCache, open_cache
 from setpoint.node.config import ModelConfig
 from setpoint.node.crew import Crew, Launch
 from setpoint.node.dispatch import COME_BACK_S, Dispatch
@@ -18,6 +18,9 @@ from setpoint.node.slot import Slot
 from setpoint.observe import CacheCounts, ModelMetrics, ModelReport, Percentiles, QueueReport, model_report
 from setpoint.scheduling import Scheduler
 from setpoint.worker import Request, StreamRequest, WorkerHandle
+
+if TYPE_CHECKING:
+    from setpoint.node.cache.front import ResponseCache
 
 
 class ModelService:
@@ -55,6 +58,8 @@ class ModelService:
         self._closing = False
         self._cache: ResponseCache | None = None
         if config.cache is not None:
+            from setpoint.node.cache.opening import open_cache  # only where it is asked for
+
             self.metrics.cache = CacheCounts()
             self._cache = self._ledger.cache = open_cache(
                 config.cache,
