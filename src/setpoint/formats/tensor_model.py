@@ -68,7 +68,7 @@ def _element_schema(spec: TensorSpec) -> dict[str, Any]:
     if spec.type.is_integer:
         limits = np.iinfo(spec.type.dtype)
         return {"type": "integer", "minimum": int(limits.min), "maximum": int(limits.max)}
-    return {"type": "number"}
+    return {"type": ["number", "null"]}  # JSON has no NaN
 
 
 def source_digest(source: Path) -> str:

@@ -51,7 +51,7 @@ def openai_schemas() -> Json:
     listed = _object({"id": _TEXT, "object": {"const": "model"}, "created": _COUNT, "owned_by": _TEXT})
     ids: Json = {"type": "array", "items": _COUNT, "minItems": 1}
     several = {"minItems": 1, "maxItems": INPUT_LIMIT}
-    vector: Json = {"anyOf": [{"type": "array", "items": {"type": ["number", "null"]}}, _TEXT]}
+    vector: Json = {"anyOf": [{"type": "array", "items": {"anyOf": [{"type": "number"}, {"type": "null"}]}}, _TEXT]}
     row = _object({"object": {"const": "embedding"}, "index": _COUNT, "embedding": vector})
     described: Json = {"type": "array", "items": {"type": "object"}}
     entry = _object(

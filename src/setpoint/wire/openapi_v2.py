@@ -82,11 +82,8 @@ def _generate(identifier: str, streams: bool) -> Json:
     body = {"schema": reference("GenerateRequest"), "example": {"text_input": "text"}}
     answer = json_answer("The text", "GenerateResponse")
     if streams:
-        events = {
-            "schema": {"type": "string", "description": "data: JSON"},
-            "x-event-schema": reference("GenerateResponse"),
-        }
-        answer = {"description": "Pieces of text as they come", "content": {"text/event-stream": events}}
+        events = {"text/event-stream": {"x-event-schema": reference("GenerateResponse")}}
+        answer = {"description": "Pieces of text as they come", "content": events}
     return {
         "operationId": identifier,
         "summary": "Text in, text out" + (", in pieces" if streams else ""),
