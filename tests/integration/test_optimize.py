@@ -13,7 +13,7 @@ from sklearn.datasets import load_digits
 from sklearn.linear_model import LogisticRegression
 
 from setpoint.core import InvalidConfiguration, Objective
-from setpoint.machine import fingerprint, read_machine
+from setpoint.machine import engine_fingerprint, read_machine
 from setpoint.optimize import EVIDENCE, Optimizer, Request
 from setpoint.optimize.measuring import Rules
 from setpoint.registry import Registry, pack_source
@@ -153,7 +153,7 @@ def optimized(model: Path, data: Path | None, tmp_path: Path, makers: tuple[str,
     registry = Registry(tmp_path / "home")
     bundle, _ = pack_source(model, name="digits", registry=registry)
     workdir = tmp_path / "work"
-    workdir.mkdir(exist_ok=True)
+    workdir.mkdir(parents=True)
     asked = Request(DROP, data, makers=makers, **request)
     machine = msgspec.structs.replace(read_machine(), cores=1)
     study, packed = Optimizer(bundle, registry.folder(bundle), workdir, asked, machine=machine, rules=QUICK).run()
@@ -188,7 +188,8 @@ def test_what_is_stored_states_what_was_measured_and_is_served(
     study, stored = optimized(classifier, labelled, tmp_path, ("seven-bits",))
     assert stored.version == 2
     assert {profile.variant for profile in stored.manifest.profiles} == {v.name for v in stored.manifest.variants}
-    assert all(profile.hardware == fingerprint() and profile.threads == 1 for profile in stored.manifest.profiles)
+    assert {profile.hardware for profile in stored.manifest.profiles} == {engine_fingerprint("onnxruntime")}
+    assert {profile.threads for profile in stored.manifest.profiles} == {1}
     assert stored.manifest.variants[0].name == "fp32", "the original comes first"
     evidence = json.loads((Registry(tmp_path / "home").folder(stored) / EVIDENCE).read_text())
     assert evidence["entries"][1]["verdict"]["loss"]["rows"] == study.entries[1].verdict.loss.rows
@@ -217,6 +218,16 @@ def test_optimising_again_begins_with_the_original(classifier, labelled, makers,
     study, packed = again.run()
     assert [entry.variant.name for entry in study.entries] == ["fp32", "seven-bits"]
     assert registry.add(packed, "digits")[0].version == 3
+
+
+def test_what_was_made_before_is_not_made_again(classifier, labelled, makers, tmp_path, monkeypatch) -> None:
+    cache = tmp_path / "cache"
+    first, _ = optimized(classifier, labelled, tmp_path / "a", ("seven-bits",), cache=cache)
+    monkeypatch.setattr("setpoint.optimize.optimizer.make", lambda name, job: pytest.fail(f"{name} was asked again"))
+    second, stored = optimized(classifier, labelled, tmp_path / "b", ("seven-bits",), cache=cache)
+    assert [entry.verdict for entry in first.entries] == [entry.verdict for entry in second.entries]
+    assert [entry.size_bytes for entry in first.entries] == [entry.size_bytes for entry in second.entries]
+    assert stored.version == 2
 
 
 def test_without_data_nothing_is_promised(classifier, makers, tmp_path) -> None:

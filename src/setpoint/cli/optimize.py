@@ -19,7 +19,7 @@ from setpoint.cli.units import Duration
 from setpoint.cli.user_function import load_function
 from setpoint.core import Objective
 from setpoint.formats import PackOptions
-from setpoint.optimize import METRICS, Optimizer, Request, UserMetric
+from setpoint.optimize import CACHE_FOLDER, METRICS, Optimizer, Request, UserMetric
 from setpoint.registry import Registry, open_model
 
 
@@ -37,6 +37,7 @@ from setpoint.registry import Registry, open_model
 )
 @click.option("--budget", type=Duration(), default=600.0, show_default="10m", help="Begin nothing new after this time.")
 @click.option("--length", type=click.IntRange(1), help="Of free axes such as a sequence's, where rows are made up.")
+@click.option("--fresh", is_flag=True, help="Make and measure again what is remembered from earlier runs.")
 @click.option("--json", "as_json", is_flag=True, help="Print a record instead of a page.")
 @click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="Also write the record into this file.")
 def command(
@@ -49,6 +50,7 @@ def command(
     metric: str | None,
     budget: float,
     length: int | None,
+    fresh: bool,
     as_json: bool,
     out: Path | None,
 ) -> int:
@@ -62,7 +64,15 @@ def command(
     """
     registry = Registry.default()
     user_metric: UserMetric | None = load_function(metric) if metric and ":" in metric else None
-    request = Request(objective, data, "" if user_metric else metric or "", user_metric, budget, length)
+    request = Request(
+        objective=objective,
+        data=data,
+        metric="" if user_metric else metric or "",
+        user_metric=user_metric,
+        budget_s=budget,
+        length=length,
+        cache=None if fresh else registry.root / CACHE_FOLDER,
+    )
     with telling(f"opening {model}") as tell, tempfile.TemporaryDirectory(prefix="setpoint-optimize-") as workdir:
         bundle = open_model(model, name=name, options=PackOptions(trust=trust, sample=sample), registry=registry)
         optimizer = Optimizer(bundle, registry.folder(bundle), Path(workdir), request, tell=tell)

@@ -1,13 +1,16 @@
 """Find the operating point of a model: make variants, judge their answers, measure them, choose."""
 
 from setpoint.optimize.bench import BenchResult, BenchRow, bench, efficiency, median_overhead_ms
+from setpoint.optimize.cache import CACHE_FOLDER
 from setpoint.optimize.feed import make_examples, read_examples
 from setpoint.optimize.metrics import METRICS, UserMetric
-from setpoint.optimize.optimizer import EVIDENCE, Optimizer, Request
+from setpoint.optimize.optimizer import Optimizer, Request
+from setpoint.optimize.staging import EVIDENCE
 from setpoint.optimize.study import Entry, Point, Skipped, Study
 from setpoint.optimize.words import answer, percent, rate
 
 __all__ = [
+    "CACHE_FOLDER",
     "EVIDENCE",
     "METRICS",
     "BenchResult",

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import math
+import statistics
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -15,11 +18,34 @@ from setpoint.optimize.seat import Seat
 ROWS_AT_ONCE = 16
 """A middling batch. Graphs that quantise as they run take one range for a batch, so its size is part of the answer."""
 
+ROWS_LEAST = 400
+"""Fewer could not show that a loss is below a per cent."""
+
+
+class Answers(msgspec.Struct, frozen=True):
+    """What came.
+
+    Attributes:
+        outputs: every output for every example, rows first, by name.
+        rows: answered; fewer than were asked for where the time ran out.
+        run_ms: the median time of a batch of ``ROWS_AT_ONCE``; a first idea of the variant's speed.
+    """
+
+    outputs: dict[str, NDArray[Any]]
+    rows: int
+    run_ms: float
+
 
 async def answers_of(
-    manifest: ModelManifest, folder: Path, variant: str, threads: int, examples: Examples, limits: Limits
-) -> dict[str, NDArray[Any]]:
-    """Every output for every example, rows first, by output name.
+    manifest: ModelManifest,
+    folder: Path,
+    variant: str,
+    threads: int,
+    examples: Examples,
+    limits: Limits,
+    limit_s: float = math.inf,
+) -> Answers:
+    """Ask about every example, with one worker; after ``limit_s`` about no more, unless there are too few to judge by.
 
     Raises:
         SetpointError: the variant cannot be loaded, or failed.
@@ -30,13 +56,22 @@ async def answers_of(
     try:
         await seat.ready()
         parts = []
+        runs_ms = []
+        spent_ms = 0.0
         step = ROWS_AT_ONCE if signature.batched else examples.rows
         for start in range(0, examples.rows, step):
             batch = [array[start : start + step] for array in examples.arrays]
-            parts.append((await seat.run(batch, keep=True)).outputs)
+            answered = await seat.run(batch, keep=True)
+            parts.append(answered.outputs)
+            runs_ms.append(answered.run_ms)
+            spent_ms += answered.through_ms
+            if spent_ms > limit_s * 1e3 and start + step >= ROWS_LEAST:
+                break
     finally:
         await seat.close()
-    return {
+    outputs = {
         spec.name: np.concatenate([np.atleast_1d(part[index]) for part in parts])
         for index, spec in enumerate(signature.outputs)
     }
+    rows = len(next(iter(outputs.values()))) if signature.batched else examples.rows
+    return Answers(outputs, rows, statistics.median(runs_ms))

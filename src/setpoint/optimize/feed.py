@@ -72,10 +72,13 @@ class Examples(msgspec.Struct, frozen=True):
         return Examples(tuple(array[which] for array in self.arrays), labels, self.origin, self.real)
 
     def split(self) -> tuple[Examples, Examples]:
-        """Rows to calibrate with and rows to judge with. No row is in both: a maker must not see what judges it."""
+        """Rows to calibrate with and rows to judge with, shuffled, so that the first of them are like the rest.
+
+        No row is in both: a maker must not see what judges it.
+        """
         order = np.random.default_rng(_SEED).permutation(self.rows)
         count = min(_CALIBRATION_MOST_ROWS, round(self.rows * _CALIBRATION_SHARE))
-        return self.take(np.sort(order[:count])), self.take(np.sort(order[count:]))
+        return self.take(order[:count]), self.take(order[count:])
 
 
 def read_examples(path: Path, signature: Signature) -> Examples:

@@ -16,6 +16,8 @@ NOT_SLOWER = 0.95
 """What a variant that is only smaller must keep of the original's speed."""
 USABLE_SHARE = 0.9
 """Of a capacity: beyond it queues grow without bound. The scheduler leaves a variant at the same share."""
+_HOPELESS = 1.5
+"""Times the original's run time, with all cores, at a middling batch: no other layout makes up for that."""
 _NEAR = 3.0
 """Times the drop that is allowed: what loses up to that much is worth mentioning."""
 DEFAULT_DROP_PERCENT = 1.0
@@ -39,9 +41,20 @@ def why_drop_for_accuracy(entry: Entry, floor: float) -> str:
     )
 
 
+def why_not_measure(run_ms: float, original_ms: float) -> str:
+    """Why a variant is not worth measuring by what its answers took while it was judged, or nothing."""
+    if run_ms <= _HOPELESS * original_ms:
+        return ""
+    return f"{run_ms / original_ms:.1f}× slower than the original while it was judged; it was not measured"
+
+
 def near_miss(entry: Entry, floor: float) -> bool:
     """Whether a variant that is too inaccurate is close enough to be measured, to say what a larger drop would give."""
-    return entry.verdict is not None and 1.0 - entry.variant.accuracy <= _NEAR * (1.0 - floor)
+    return (
+        entry.verdict is not None
+        and entry.variant.accuracy < floor
+        and 1.0 - entry.variant.accuracy <= _NEAR * (1.0 - floor)
+    )
 
 
 def worth_another_layout(measured: Sequence[Measured]) -> bool:

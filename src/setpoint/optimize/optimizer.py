@@ -3,45 +3,48 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import shutil
-from collections.abc import Callable, Iterator, Sequence
+import math
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import numpy as np
-from numpy.typing import NDArray
 
+from setpoint import __version__
 from setpoint.core import (
     Clock,
     InvalidConfiguration,
     Limits,
     ModelManifest,
     Objective,
-    Profile,
     SetpointError,
     SystemClock,
     Variant,
 )
 from setpoint.formats import PackedModel
-from setpoint.machine import Machine, engine_fingerprint, fingerprint, read_machine
+from setpoint.machine import Machine, engine_fingerprint, fingerprint, library_versions, read_machine
 from setpoint.optimize import front
-from setpoint.optimize.answers import answers_of
+from setpoint.optimize.answers import Answers, answers_of
+from setpoint.optimize.cache import Cache, digest_of_arrays, digest_of_artifact, key_of
 from setpoint.optimize.feed import Examples, Feed, make_examples, read_examples
-from setpoint.optimize.makers import Made, MakerJob, maker_names
-from setpoint.optimize.making import Refused, make
+from setpoint.optimize.makers import MakerJob, maker_names
+from setpoint.optimize.making import Product, Refused, make
 from setpoint.optimize.measuring import Rules
 from setpoint.optimize.metrics import Judge, UserMetric
 from setpoint.optimize.profiler import Candidate, Measured, Profiler
+from setpoint.optimize.staging import Staging
 from setpoint.optimize.study import Entry, Skipped, Study
 from setpoint.registry import Bundle
 
-EVIDENCE = "optimize.json"
-"""The study in the bundle: what was made, measured, judged and dropped."""
-VARIANT_FOLDER = "variants"
+_LIBRARIES = ("onnx", "onnx-ir", "onnxruntime", "openvino")
+"""Whose versions change what makers make."""
 _MAKER_SHARE = 0.4
 """Of the budget, for all makers together; the rest is for judging and measuring."""
+_JUDGING_SHARE = 0.06
+"""Of the budget, for the answers of one variant."""
+_JUDGED_BY_SHARE = 0.7
+"""Of the budget: what was not judged by then is left out, so that the rest can be measured."""
 _JUDGED_ROWS_MOST = 4096
 _FEW_ROWS = 200
 _UNSTEADY = 0.05
@@ -59,6 +62,7 @@ class Request(msgspec.Struct, frozen=True):
         budget_s: no new step begins after it.
         length: of free inner axes of made-up rows.
         makers: names of those to use; empty uses all.
+        cache: folder that remembers what was made and measured; None remembers nothing.
     """
 
     objective: Objective | None = None
@@ -68,6 +72,7 @@ class Request(msgspec.Struct, frozen=True):
     budget_s: float = 600.0
     length: int | None = None
     makers: tuple[str, ...] = ()
+    cache: Path | None = None
 
 
 class Optimizer:
@@ -109,6 +114,8 @@ class Optimizer:
         self._machine = machine or read_machine()
         self._rules = rules or rules_for(request.objective)
         self._limits = Limits()
+        self._cache = Cache(request.cache)
+        self._staging: Staging
         self._started_ns = self._clock.now_ns()
         self._warnings: list[str] = []
 
@@ -124,18 +131,16 @@ class Optimizer:
         """
         examples = self._examples()
         calibration, judged = examples.split() if examples.rows > 1 else (examples, examples)
-        staging = self._stage()
+        self._staging = Staging(self._bundle, self._folder, self._workdir)
         entries, skipped = self._make(calibration)
         manifest = msgspec.structs.replace(
             self._bundle.manifest, variants=tuple(entry.variant for entry in entries), profiles=()
         )
-        entries, metric = asyncio.run(self._judge(manifest, staging, entries, judged))
+        entries, metric = asyncio.run(self._judge(manifest, entries, judged))
         manifest = msgspec.structs.replace(manifest, variants=tuple(entry.variant for entry in entries))
-        entries = asyncio.run(
-            self._measure(manifest, staging, entries, Feed(examples.arrays, self._signature, self._most_rows))
-        )
+        entries = asyncio.run(self._measure(manifest, entries, Feed(examples.arrays, self._signature, self._most_rows)))
         study = self._conclude(entries, skipped, metric, judged)
-        return study, self._packed(study, staging)
+        return study, self._staging.packed(study)
 
     # --- steps ----------------------------------------------------------------------------------------------------
 
@@ -162,25 +167,8 @@ class Optimizer:
             self._warn(f"{examples.rows} rows say little about a loss of a per cent; give a thousand")
         return examples
 
-    def _own_files(self) -> list[str]:
-        """The bundle's files without what an earlier optimisation added, and without its description."""
-        added = f"{VARIANT_FOLDER}/"
-        paths = [file.path for file in self._bundle.files]
-        return [path for path in paths if not path.startswith(added) and path not in (EVIDENCE, "setpoint.json")]
-
-    def _stage(self) -> Path:
-        """The bundle's folder with room for variants beside the original's files."""
-        staging = self._workdir / "staging"
-        for path in self._own_files():
-            place = staging / path
-            place.parent.mkdir(parents=True, exist_ok=True)
-            _link(self._folder / path, place)
-        return staging
-
     def _make(self, calibration: Examples) -> tuple[list[Entry], list[Skipped]]:
-        model = self._plain_copy()
-        original = msgspec.structs.replace(self._original, accuracy=1.0)
-        entries = [Entry(original, "the original", _size_bytes(model))]
+        entries = [self._staging.original()]
         skipped = []
         rows = self._workdir / "calibration.npz"
         columns: dict[str, Any] = {
@@ -196,7 +184,7 @@ class Optimizer:
                 continue
             self._tell(f"making {name}")
             job = MakerJob(
-                model=model,
+                model=self._staging.model,
                 workdir=self._workdir / "made" / name,
                 calibration=rows,
                 real=calibration.real,
@@ -206,62 +194,71 @@ class Optimizer:
                 threads=self._machine.cores,
                 seconds=left_s,
             )
-            outcome = make(name, job)
+            outcome = self._made(job, name, calibration)
             if isinstance(outcome, Refused):
                 skipped.append(Skipped(name, outcome.reason))
                 continue
-            entries += [self._adopt(made, model) for made in outcome.made]
+            entries += [self._staging.adopt(made) for made in outcome.made]
         return entries, skipped
 
-    def _plain_copy(self) -> Path:
-        """The original for makers: plain files, since the registry's are hard links, which onnx takes for an attack."""
-        place = self._workdir / "original"
-        for path in self._own_files():
-            (place / path).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(self._folder / path, place / path)
-        return place / self._original.artifact
-
-    def _adopt(self, made: Made, model: Path) -> Entry:
-        """Place what was made among the bundle's files: the artifact, and its weights where they lie beside it."""
-        path = self._original.artifact
-        if made.artifact != model:
-            folder = self._workdir / "staging" / VARIANT_FOLDER
-            folder.mkdir(exist_ok=True)
-            path = f"{VARIANT_FOLDER}/{made.artifact.name}"
-            for file in _files_of(made.artifact):
-                _link(file, folder / file.name)
-        variant = Variant(made.name, made.engine, path, made.entry, made.precision, accuracy=0.0)
-        return Entry(variant, made.note, _size_bytes(made.artifact))
+    def _made(self, job: MakerJob, name: str, calibration: Examples) -> Product | Refused:
+        """What a maker makes, or made before of the same."""
+        key = key_of(
+            ("made", name, __version__, library_versions(_LIBRARIES), job.architecture, job.features, job.real),
+            (self._staging.own_digests(), digest_of_arrays(calibration.arrays)),
+        )
+        found = self._cache.product(key, job.workdir, job.model)
+        if found is not None:
+            return found
+        outcome = make(name, job)
+        if isinstance(outcome, Product):
+            self._cache.keep_product(key, outcome, job.model)
+        return outcome
 
     async def _judge(
-        self, manifest: ModelManifest, staging: Path, entries: list[Entry], examples: Examples
+        self, manifest: ModelManifest, entries: list[Entry], examples: Examples
     ) -> tuple[list[Entry], str]:
-        """Compare answers; entries that lose too much, or fail, are dropped."""
+        """Compare answers; what loses too much, fails or is seen to be slow is dropped. The fastest come first."""
         threads = self._machine.cores
 
-        async def ask(entry: Entry) -> dict[str, NDArray[Any]]:
+        async def ask(entry: Entry, limit_s: float) -> Answers:
             self._tell(f"judging {entry.variant.name}")
-            return await answers_of(manifest, staging, entry.variant.name, threads, examples, self._limits)
+            name = entry.variant.name
+            return await answers_of(manifest, self._staging.folder, name, threads, examples, self._limits, limit_s)
 
-        judge = Judge(self._request.metric, await ask(entries[0]), examples.labels, self._request.user_metric)
+        original = await ask(entries[0], _JUDGING_SHARE * self._request.budget_s)
+        if original.rows < examples.rows:
+            self._warn(f"{original.rows} of {examples.rows} rows were judged in the time there was")
+            examples = examples.take(np.arange(original.rows))
+        judge = Judge(self._request.metric, original.outputs, examples.labels, self._request.user_metric)
         floor = front.floor_of(self._request.objective)
-        judged = entries[:1]
+        judged: list[tuple[float, Entry]] = []
         for entry in entries[1:]:
-            try:
-                verdict = judge.judge(await ask(entry))
-            except SetpointError as error:
-                judged.append(msgspec.structs.replace(entry, dropped=f"does not run: {error.message}"))
+            if self._spent_s() > _JUDGED_BY_SHARE * self._request.budget_s:
+                judged.append(
+                    (0.0, msgspec.structs.replace(entry, dropped="the budget was spent before it was judged"))
+                )
                 continue
+            try:
+                answers = await ask(entry, math.inf)
+            except SetpointError as error:
+                judged.append((0.0, msgspec.structs.replace(entry, dropped=f"does not run: {error.message}")))
+                continue
+            verdict = judge.judge(answers.outputs)
             variant = msgspec.structs.replace(entry.variant, accuracy=verdict.loss.left)
             found = msgspec.structs.replace(entry, variant=variant, verdict=verdict)
-            judged.append(msgspec.structs.replace(found, dropped=front.why_drop_for_accuracy(found, floor)))
-        return judged, judge.metric
+            dropped = front.why_drop_for_accuracy(found, floor) or front.why_not_measure(
+                answers.run_ms, original.run_ms
+            )
+            judged.append((answers.run_ms, msgspec.structs.replace(found, dropped=dropped)))
+        judged.sort(key=lambda pair: pair[0])
+        return [entries[0], *(entry for _, entry in judged)], judge.metric
 
-    async def _measure(self, manifest: ModelManifest, staging: Path, entries: list[Entry], feed: Feed) -> list[Entry]:
+    async def _measure(self, manifest: ModelManifest, entries: list[Entry], feed: Feed) -> list[Entry]:
         """Measure what was not dropped, in every layout; drop what does not pay."""
         profiler = Profiler(
             manifest,
-            staging,
+            self._staging.folder,
             feed,
             hardware=engine_fingerprint,
             clock=self._clock,
@@ -277,7 +274,13 @@ class Optimizer:
             candidates = [Candidate(entry.variant.name, threads, workers) for entry in standing]
             candidates = [each for each in candidates if front.worth_another_layout(found[each.variant])]
             left_s = (self._request.budget_s - self._spent_s()) / (len(layouts) - index)
-            for measured in await profiler.measure(candidates[0], candidates[1:], self._machine, left_s):
+            key = self._layout_key(candidates, entries, feed)
+            results = self._cache.read(key, list[Measured])
+            if results is None:
+                results = await profiler.measure(candidates[0], candidates[1:], self._machine, left_s)
+                if all(measured.profile is not None and measured.spread <= _UNSTEADY for measured in results):
+                    self._cache.write(key, results)
+            for measured in results:
                 found[measured.candidate.variant].append(measured)
         original = found[entries[0].variant.name]
         result = []
@@ -288,6 +291,19 @@ class Optimizer:
                 dropped = front.why_drop_for_speed(measured_all, original[: len(measured_all)])
             result.append(msgspec.structs.replace(entry, measured=measured_all, dropped=dropped))
         return front.without_needless(result)
+
+    def _layout_key(self, candidates: list[Candidate], entries: list[Entry], feed: Feed) -> str:
+        """Of all that a measurement depends on, but for the machine's mood: so only steady ones are kept."""
+        variants = {entry.variant.name: entry.variant for entry in entries}
+        parts = sorted(
+            (each.layout, *self._variant_key(variants[each.variant]), engine_fingerprint(variants[each.variant].engine))
+            for each in candidates
+        )
+        return key_of("measured", __version__, parts, digest_of_arrays(feed.batch(feed.rows)), self._rules)
+
+    def _variant_key(self, variant: Variant) -> tuple[str, str, str, str]:
+        digest = digest_of_artifact(self._staging.folder / variant.artifact)
+        return variant.name, variant.engine, variant.entry, digest
 
     def _conclude(self, entries: list[Entry], skipped: list[Skipped], metric: str, examples: Examples) -> Study:
         objective = self._request.objective
@@ -321,21 +337,6 @@ class Optimizer:
             seconds=self._spent_s(),
         )
 
-    def _packed(self, study: Study, staging: Path) -> PackedModel:
-        """The bundle's next version: the original's files, the kept variants', profiles and evidence."""
-        kept = sorted((entry for entry in study.entries if entry.kept), key=lambda entry: -entry.variant.accuracy)
-        old = self._bundle.manifest
-        manifest = msgspec.structs.replace(
-            old, variants=tuple(entry.variant for entry in kept), profiles=tuple(_profiles(kept))
-        )
-        files = {path: self._folder / path for path in self._own_files()}
-        for entry in kept:
-            for file in _files_of(staging / entry.variant.artifact):
-                files[str(file.relative_to(staging))] = file
-        evidence = self._workdir / EVIDENCE
-        evidence.write_bytes(msgspec.json.format(msgspec.json.encode(study), indent=1))
-        return PackedModel(manifest, files | {EVIDENCE: evidence}, self._bundle.name)
-
     def _spent_s(self) -> float:
         return (self._clock.now_ns() - self._started_ns) / 1e9
 
@@ -343,35 +344,10 @@ class Optimizer:
         self._warnings.append(text)
 
 
-def _link(file: Path, place: Path) -> None:
-    """The same file under another path, as the registry does it: OpenVINO refuses weights behind a symbolic link."""
-    try:
-        os.link(file, place)
-    except OSError:  # another file system
-        shutil.copyfile(file, place)
-
-
-def _files_of(artifact: Path) -> list[Path]:
-    """An artifact, and the file with its weights if there is one beside it."""
-    weights = artifact.with_suffix(".weights")
-    return [artifact, weights] if weights.exists() else [artifact]
-
-
-def _size_bytes(artifact: Path) -> int:
-    return sum(file.stat().st_size for file in _files_of(artifact))
-
-
 def rules_for(objective: Objective | None) -> Rules:
     """Batches that take longer than the objective's bound are of no use, so they are not measured."""
     goal = objective.latency if objective else None
     return Rules(slow_ms=1.2 * goal.bound_ns / 1e6) if goal else Rules()
-
-
-def _profiles(entries: Sequence[Entry]) -> Iterator[Profile]:
-    for entry in entries:
-        for measured in entry.measured:
-            if measured.profile is not None:
-                yield measured.profile
 
 
 def layouts_of(cores: int) -> Iterator[tuple[int, int]]:

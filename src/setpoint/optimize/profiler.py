@@ -43,6 +43,9 @@ _RUNS_LEAST, _RUNS_MOST = 2, 100
 _LONG_RUN_MS = 20.0
 _ROUNDS_AT_LEAST = 2
 """Whatever the budget: one visit says nothing about how certain it is."""
+_FINDING_SHARE = 0.6
+"""Of the budget, for loading and for finding batch sizes; a candidate whose turn has not come by then is left out."""
+_NO_TIME = "the budget was spent before its turn came"
 _MEMORY_SHARE = 0.5
 """Of the memory available, for all workers that are measured together."""
 _WEIGHTS_FACTOR, _PROCESS_BYTES = 3, 120 << 20
@@ -155,17 +158,21 @@ class Profiler:
         start_ns = self._clock.now_ns()
         async with contextlib.AsyncExitStack() as stack:
             empty_bytes = await self._empty_worker_bytes(stack)
-            crews: list[list[Seat] | str] = [await self._start(candidate, stack) for candidate in group]
+            crews: list[list[Seat] | str] = []
+            samples, estimates = Samples(), dict[Cell, float]()
+            for index, candidate in enumerate(group):
+                if index and self._clock.now_ns() - start_ns > _FINDING_SHARE * budget_s * 1e9:
+                    crews.append(_NO_TIME)
+                    continue
+                crew = await self._start(candidate, stack)
+                if not isinstance(crew, str):
+                    try:
+                        estimates |= await self._find_sizes(index, crew, candidate)
+                    except SetpointError as error:
+                        crew = error.message
+                crews.append(crew)
             if isinstance(crews[0], str):
                 raise ModelError(f"{group[0].variant} with {group[0].layout} workers × threads: {crews[0]}")
-            samples, estimates = Samples(), dict[Cell, float]()
-            for index, crew in enumerate(crews):
-                if isinstance(crew, str):
-                    continue
-                try:
-                    estimates |= await self._find_sizes(index, crew, group[index])
-                except SetpointError as error:
-                    crews[index] = error.message
             cells = [cell for cell in estimates if not isinstance(crews[cell.candidate], str)]
             rounds = 0
             while not enough(samples, cells, rounds, self._rules):
