@@ -1,5 +1,8 @@
 """Real nodes for clients that we did not write: ``setpoint serve`` in a process of its own, one for each test file."""
 
+import ctypes.util
+import os
+import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -10,6 +13,7 @@ import pytest
 TESTS = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(TESTS / "integration"), str(TESTS / "conformance")]
 
+from environments import python_of  # noqa: E402 - found only once the path is set
 from harness import RunningNode, pack_into, start_node  # noqa: E402 - found only once the path is set
 
 
@@ -30,3 +34,27 @@ def serve(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Ru
     yield start
     for node in nodes:
         node.end()
+
+
+@pytest.fixture(scope="module")
+def perf_analyzer() -> Callable[..., str]:
+    """Run it to its end; what it printed."""
+    if ctypes.util.find_library("b64") is None:
+        pytest.skip("perf_analyzer's binary needs libb64 (Debian: apt-get install libb64-0d)")
+    program = python_of("perf").with_name("perf_analyzer")
+    (cuda,) = program.parents[1].glob("lib/python3*/site-packages/nvidia/cuda_runtime/lib")
+
+    def run(*options: str) -> str:
+        # Windows as short as they can be, and any spread between them will do: what it measures is not what is asked.
+        short = ("--measurement-mode=count_windows", "--measurement-request-count=20", "-r3", "-s999")
+        done = subprocess.run(
+            [program, "-m", "twice", *short, *options],
+            capture_output=True,
+            text=True,
+            timeout=120,
+            env={**os.environ, "LD_LIBRARY_PATH": str(cuda)},
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    return run

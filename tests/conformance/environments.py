@@ -1,5 +1,6 @@
 """Virtual environments for clients that cannot share ours: several of them register the same protobuf messages."""
 
+import re
 import subprocess
 from pathlib import Path
 
@@ -27,3 +28,14 @@ def run_program(python: Path, program: str, *arguments: str) -> str:
     )
     assert done.returncode == 0, f"{program} {' '.join(arguments)} failed:\n{done.stderr}"
     return done.stdout
+
+
+def check_perf(printed: str) -> None:
+    """Judge what perf_analyzer printed: it counted requests, and read the server's statistics of them."""
+    counted = {name: int(number) for name, number in re.findall(r"(\w+ count): (\d+)", printed)}
+    assert counted["Request count"] >= 20
+    assert counted["Inference count"] >= counted["Execution count"] > 0
+    (stages,) = re.findall(
+        r"compute input (\d+) usec \+ compute infer (\d+) usec \+ compute output (\d+) usec", printed
+    )
+    assert all(int(stage) < 60_000_000 for stage in stages)

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from environments import python_of, run_program
+from environments import check_perf, python_of, run_program
 from harness import RunningNode
 from served_models import SOURCES, TOKEN
 
@@ -62,3 +62,17 @@ def test_our_messages_are_tritons_and_clash_with_nobody(triton: Path) -> None:
 )
 def test_a_process_that_embeds_a_node_may_import_their_messages(environment: str, module: str) -> None:
     run_program(python_of(environment), "beside_a_node.py", module)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ("--concurrency-range=2",),
+        ("--concurrency-range=2", "--async", "--streaming"),
+        ("--concurrency-range=1", "-b4"),
+        ("--request-rate-range=200",),
+    ],
+    ids=" ".join,
+)
+def test_perf_analyzer(node: RunningNode, perf_analyzer: Callable[..., str], options: tuple[str, ...]) -> None:
+    check_perf(perf_analyzer("-i", "grpc", "-u", node.announced["grpc"], *options))

@@ -1,16 +1,13 @@
 """Clients of the Open Inference Protocol over REST that we did not write, unmodified, each in a process of its own."""
 
-import ctypes.util
 import json
-import os
-import re
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
-from environments import python_of, run_program
+from environments import check_perf, python_of, run_program
 from harness import RunningNode
 from served_models import SOURCES, TOKEN
 
@@ -87,30 +84,6 @@ def test_mlserver_infer(node: RunningNode, tmp_path: Path, options: tuple[str, .
 # --- perf_analyzer ---------------------------------------------------------------------------------------------------
 
 
-@pytest.fixture(scope="module")
-def perf_analyzer() -> Callable[..., str]:
-    """Run it to its end; what it printed."""
-    if ctypes.util.find_library("b64") is None:
-        pytest.skip("perf_analyzer's binary needs libb64 (Debian: apt-get install libb64-0d)")
-    program = python_of("perf").with_name("perf_analyzer")
-    (cuda,) = program.parents[1].glob("lib/python3*/site-packages/nvidia/cuda_runtime/lib")
-
-    def run(*options: str) -> str:
-        # Windows as short as they can be, and any spread between them will do: what it measures is not what is asked.
-        short = ("--measurement-mode=count_windows", "--measurement-request-count=20", "-r3", "-s999")
-        done = subprocess.run(
-            [program, "-m", "twice", *short, *options],
-            capture_output=True,
-            text=True,
-            timeout=120,
-            env={**os.environ, "LD_LIBRARY_PATH": str(cuda)},
-        )
-        assert done.returncode == 0, done.stdout + done.stderr
-        return done.stdout
-
-    return run
-
-
 @pytest.mark.parametrize(
     "options",
     [
@@ -124,11 +97,4 @@ def perf_analyzer() -> Callable[..., str]:
     ids=" ".join,
 )
 def test_perf_analyzer(node: RunningNode, perf_analyzer: Callable[..., str], options: tuple[str, ...]) -> None:
-    printed = perf_analyzer("-u", f"127.0.0.1:{node.port}", *options)
-    counted = {name: int(number) for name, number in re.findall(r"(\w+ count): (\d+)", printed)}
-    assert counted["Request count"] >= 20
-    assert counted["Inference count"] >= counted["Execution count"] > 0
-    (stages,) = re.findall(
-        r"compute input (\d+) usec \+ compute infer (\d+) usec \+ compute output (\d+) usec", printed
-    )
-    assert all(int(stage) < 60_000_000 for stage in stages)
+    check_perf(perf_analyzer("-u", f"127.0.0.1:{node.port}", *options))

@@ -140,9 +140,12 @@ def test_inputs_and_outputs_lie_in_shared_memory(client, memory):
     }
     output = client.infer(part("in", offset=32), part("out", 2048, offset=128))
     assert output["shape"] == [2, 4]
-    assert output["parameters"]["shared_memory_region"] == "out"
-    assert output["parameters"]["shared_memory_byte_size"] == SIZE_BYTES
     assert not output.get("data")
+    if isinstance(client, Grpc):
+        assert output["parameters"]["shared_memory_region"] == "out"
+        assert output["parameters"]["shared_memory_byte_size"] == SIZE_BYTES
+    else:
+        assert output.keys() == {"name", "datatype", "shape"}, "Triton's C++ client would stumble over parameters"
     assert target.buf[128 : 128 + SIZE_BYTES] == (ROWS * 2).tobytes()
     assert bytes(target.buf[:128]) == bytes(128)
     assert client.infer(part("in", offset=32), None)["data"] == (ROWS * 2).reshape(-1).tolist()

@@ -377,14 +377,16 @@ class V2Codec:
     def _shared(
         self, request: InferRequest, index: int, position: int, array: NDArray[Any], wanted: SharedOutput
     ) -> list[bytes]:
-        """Put an output where it is wanted; what the JSON says of it, without the brace that ends it."""
+        """Put an output where it is wanted; what the JSON says of it, without the brace that ends it.
+
+        Not how long it is: Triton's C++ client takes any parameter for a sign of binary data.
+        """
         datatype = self._outputs[position].datatype
         if request.classes and request.classes[index]:
             array = classify(array, request.classes[index], batched=self._reader.signature.batched)
             datatype = "BYTES"
-        parameters = msgspec.json.encode(wanted.put(array).parameters)
-        shape = _shape_key(array.shape)
-        return [self._output_names[position], datatype.encode(), b'","shape":', shape, b'"parameters":', parameters]
+        wanted.put(array)
+        return [self._output_names[position], datatype.encode(), b'","shape":', _shape_key(array.shape)[:-1]]
 
     def _head(self, request: InferRequest) -> list[bytes]:
         if request.id:
