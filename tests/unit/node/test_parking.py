@@ -269,4 +269,4 @@ class Lots(RuleBasedStateMachine):
 
 
 TestLots = Lots.TestCase
-TestLots.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
+TestLots.settings = settings(max_examples=100, stateful_step_count=40, deadline=None)
