@@ -3,7 +3,7 @@
     python benchmarks/optimize/run.py                 # all four, about ten minutes on an idle machine
     python benchmarks/optimize/run.py minilm --budget 5m --objective "p99<=100ms, drop<=1%"
 
-Writes `build/benchmarks/optimize/NAME.json` (the record of `--json`) and prints the page of each. The machine should be
+Writes `build/benchmarks/optimize/NAME.result.json` and `NAME.html`, and prints the table of each. The machine should be
 idle: what is measured while others work is marked as unsteady by the page itself.
 """
 
@@ -39,7 +39,7 @@ def main() -> int:
         objective = arguments.objective or OBJECTIVES[name]
         command = [sys.executable, "-m", "setpoint", "optimize", str(model), "--name", name, "--data", str(data)]
         command += ["--objective", objective, "--metric", metric, "--budget", arguments.budget]
-        command += ["--out", str(BUILD / f"{name}.result.json")]
+        command += ["--out", str(BUILD / f"{name}.result.json"), "--picture", str(BUILD / f"{name}.html")]
         environment = {**os.environ, "SETPOINT_HOME": str(BUILD / "home")}
         print(f"== {name}   {objective}", flush=True)
         failed += subprocess.run(command, env=environment, check=False).returncode not in (0, 1)

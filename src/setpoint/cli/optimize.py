@@ -19,8 +19,11 @@ from setpoint.cli.units import Duration
 from setpoint.cli.user_function import load_function
 from setpoint.core import Objective
 from setpoint.formats import PackOptions
-from setpoint.optimize import CACHE_FOLDER, METRICS, Optimizer, Request, UserMetric
+from setpoint.optimize import CACHE_FOLDER, METRICS, Optimizer, Request, Study, UserMetric, draw, page
+from setpoint.plan import png, svg
 from setpoint.registry import Registry, open_model
+
+_PICTURES = (".html", ".svg", ".png")
 
 
 @click.command("optimize")
@@ -39,6 +42,11 @@ from setpoint.registry import Registry, open_model
 @click.option("--length", type=click.IntRange(1), help="Of free axes such as a sequence's, where rows are made up.")
 @click.option("--fresh", is_flag=True, help="Make and measure again what is remembered from earlier runs.")
 @click.option("--json", "as_json", is_flag=True, help="Print a record instead of a page.")
+@click.option(
+    "--picture",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Also draw the front: FILE.html (a whole page), FILE.svg or FILE.png.",
+)
 @click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="Also write the record into this file.")
 def command(
     model: str,
@@ -52,6 +60,7 @@ def command(
     length: int | None,
     fresh: bool,
     as_json: bool,
+    picture: Path | None,
     out: Path | None,
 ) -> int:
     """Make and measure variants of a model, and choose.
@@ -62,6 +71,8 @@ def command(
     \b
       setpoint optimize sentiment.onnx --data labelled.npz --objective "p99<=20ms, drop<=1%"
     """
+    if picture is not None and picture.suffix.lower() not in _PICTURES:
+        raise click.UsageError(f"--picture {picture}: expected a name that ends in {', '.join(_PICTURES)}")
     registry = Registry.default()
     user_metric: UserMetric | None = load_function(metric) if metric and ":" in metric else None
     request = Request(
@@ -81,6 +92,8 @@ def command(
     found = record(study, objective) | {"stored": stored.reference, "digest": stored.digest}
     if out is not None:
         out.write_bytes(msgspec.json.format(msgspec.json.encode(found), indent=2))
+    if picture is not None:
+        picture.write_bytes(_drawn(study, objective, picture.suffix.lower()))
     if as_json:
         print_json(found)
     else:
@@ -88,3 +101,9 @@ def command(
         click.echo(f"{'stored':<9}  {stored.reference}  {short_digest(stored.digest)}")
         click.echo(f"{'next':<9}  setpoint serve {stored.name}" + (f' --objective "{objective}"' if objective else ""))
     return 0 if study.chosen else 1
+
+
+def _drawn(study: Study, objective: Objective | None, suffix: str) -> bytes:
+    if suffix == ".html":
+        return page(study, objective).encode()
+    return png(draw(study)) if suffix == ".png" else svg(draw(study)).encode()

@@ -5,6 +5,8 @@ from setpoint.optimize.cache import CACHE_FOLDER
 from setpoint.optimize.feed import make_examples, read_examples
 from setpoint.optimize.metrics import METRICS, UserMetric
 from setpoint.optimize.optimizer import Optimizer, Request
+from setpoint.optimize.page import page
+from setpoint.optimize.picture import draw
 from setpoint.optimize.staging import EVIDENCE
 from setpoint.optimize.study import Entry, Point, Skipped, Study
 from setpoint.optimize.words import answer, percent, rate
@@ -24,9 +26,11 @@ __all__ = [
     "UserMetric",
     "answer",
     "bench",
+    "draw",
     "efficiency",
     "make_examples",
     "median_overhead_ms",
+    "page",
     "percent",
     "rate",
     "read_examples",

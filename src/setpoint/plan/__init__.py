@@ -3,6 +3,12 @@
 from setpoint.plan.arrivals import ArrivalKind, Arrivals, Schedule, make_schedule, parse_arrivals, parse_schedule
 from setpoint.plan.baselines import AimdPolicy, CorkPolicy, EagerPolicy, unbatched, window
 from setpoint.plan.load import (
+    FAINT,
+    INK,
+    Axis,
+    Box,
+    Dot,
+    Line,
     LoadPlan,
     LoadResult,
     Maximum,
@@ -30,10 +36,14 @@ __all__ = [
     "AffineRunTimes",
     "AimdPolicy",
     "ArrivalKind",
+    "FAINT",
+    "INK",
     "Arrivals",
     "CorkPolicy",
     "EagerPolicy",
     "Fleet",
+    "Axis",
+    "Box",
     "LoadPlan",
     "LoadResult",
     "Maximum",
