@@ -8,7 +8,6 @@ Beyond the specification: ``null`` in a floating tensor is NaN.
 from __future__ import annotations
 
 from collections.abc import Generator, Mapping, Sequence
-from functools import lru_cache
 from typing import Any
 
 import msgspec
@@ -16,15 +15,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from setpoint.core import FREE, InvalidRequest, RequestTooLarge, Signature
-from setpoint.wire.batch import BatchOutputs
-from setpoint.wire.classification import classify
 from setpoint.wire.infer_request import InferRequest, SignatureReader
 from setpoint.wire.json_body import decoding, excerpt
 from setpoint.wire.json_cut import Cut, cut
 from setpoint.wire.json_numbers import NotNumbers
-from setpoint.wire.json_tensor import encode_flat
-from setpoint.wire.raw_tensor import Raw, array_of, bytes_of
+from setpoint.wire.raw_tensor import Raw, array_of
 from setpoint.wire.shared_memory import NO_SHARED_MEMORY, Extent, SharedMemory, SharedOutput, shared_array
+from setpoint.wire.v2_answers import AnswerWriter
 from setpoint.wire.v2_messages import (
     ABSENT,
     NO_OUTPUT_PARAMETERS,
@@ -40,36 +37,14 @@ _NO_TAIL = memoryview(b"")
 _NO_ARRAY: NDArray[Any] = np.empty(0)
 
 
-@lru_cache(maxsize=4096)
-def _shape_key(shape: tuple[int, ...]) -> bytes:
-    return b"%b," % msgspec.json.encode(shape)
-
-
-@lru_cache(maxsize=4096)
-def _shape_and_data_key(shape: tuple[int, ...]) -> bytes:
-    return b'%b,"data":' % msgspec.json.encode(shape)
-
-
-class V2Codec:
+class V2Codec(AnswerWriter):
     """Reads requests for one model and writes its responses; built once, so that each request is cheap."""
 
     def __init__(self, signature: Signature, model: str, version: str, memory: SharedMemory = NO_SHARED_MEMORY) -> None:
+        super().__init__(signature, model, version)
         self._reader = SignatureReader(signature)
         self._memory = memory
-        self._outputs = signature.outputs
         self._output_position = {spec.name: position for position, spec in enumerate(signature.outputs)}
-        self._prefix = b'{"model_name":%b,"model_version":%b,' % (
-            msgspec.json.encode(model),
-            msgspec.json.encode(version),
-        )
-        self._output_names = tuple(
-            b'{"name":%b,"datatype":"' % msgspec.json.encode(spec.name) for spec in signature.outputs
-        )
-        self._output_prefix = tuple(
-            b'%b%b","shape":' % (name, spec.datatype.encode())
-            for name, spec in zip(self._output_names, signature.outputs, strict=True)
-        )
-        self._all_outputs = tuple(range(len(signature.outputs)))
         self._all_binary = (True,) * len(signature.outputs)
         self._all_have_json = all(spec.type.json_number for spec in signature.outputs)
 
@@ -309,89 +284,3 @@ class V2Codec:
                 raise InvalidRequest(f"output {output.name!r} is asked for twice")
             positions.append(position)
         return tuple(positions)
-
-    def encode(self, request: InferRequest, outputs: BatchOutputs, start: int, end: int) -> bytes:
-        """Write a response body of JSON for rows ``start`` to ``end`` of a batch; ``request.binary`` must be empty."""
-        parts = self._head(request)
-        separator = b""
-        for index, position in enumerate(self._all_outputs if request.wanted is None else request.wanted):
-            if request.shared and (wanted := request.shared[index]) is not None:
-                parts += (
-                    separator,
-                    *self._shared(request, index, position, outputs.part(position, start, end), wanted),
-                )
-            elif request.classes and request.classes[index]:
-                texts = self._classes(position, request.classes[index], outputs, start, end)
-                prefix = b'%bBYTES","shape":' % self._output_names[position]
-                parts += (separator, prefix, _shape_and_data_key(texts.shape), encode_flat(texts))
-            else:
-                shape, data = outputs.flat_json(position, start, end)
-                parts += (separator, self._output_prefix[position], _shape_and_data_key(shape), data)
-            separator = b"},"
-        parts.append(b"}]}" if separator else b"]}")
-        return b"".join(parts)
-
-    def encode_binary(
-        self, request: InferRequest, outputs: BatchOutputs, start: int, end: int
-    ) -> tuple[list[Raw], int]:
-        """Write a response body of JSON and binary tensors for rows ``start`` to ``end`` of a batch.
-
-        Returns:
-            pieces to be joined, some over the memory of ``outputs``, and the length of the first, which is the JSON.
-        """
-        parts = self._head(request)
-        tensors: list[Raw] = []
-        separator = b""
-        for index, position in enumerate(self._all_outputs if request.wanted is None else request.wanted):
-            datatype = self._outputs[position].datatype
-            if request.shared and (wanted := request.shared[index]) is not None:
-                parts += (
-                    separator,
-                    *self._shared(request, index, position, outputs.part(position, start, end), wanted),
-                )
-                separator = b"},"
-                continue
-            if request.classes and request.classes[index]:
-                array: NDArray[Any] = self._classes(position, request.classes[index], outputs, start, end)
-                datatype = "BYTES"
-            else:
-                array = outputs.part(position, start, end)
-            parts += (
-                separator,
-                self._output_names[position],
-                datatype.encode(),
-                b'","shape":',
-                _shape_key(array.shape),
-            )
-            if request.binary[index]:
-                tensor = bytes_of(array)
-                tensors.append(tensor)
-                parts.append(b'"parameters":{"binary_data_size":%d}' % len(tensor))
-            else:
-                parts += (b'"data":', encode_flat(array))
-            separator = b"},"
-        parts.append(b"}]}" if separator else b"]}")
-        head = b"".join(parts)
-        return [head, *tensors], len(head)
-
-    def _shared(
-        self, request: InferRequest, index: int, position: int, array: NDArray[Any], wanted: SharedOutput
-    ) -> list[bytes]:
-        """Put an output where it is wanted; what the JSON says of it, without the brace that ends it.
-
-        Not how long it is: Triton's C++ client takes any parameter for a sign of binary data.
-        """
-        datatype = self._outputs[position].datatype
-        if request.classes and request.classes[index]:
-            array = classify(array, request.classes[index], batched=self._reader.signature.batched)
-            datatype = "BYTES"
-        wanted.put(array)
-        return [self._output_names[position], datatype.encode(), b'","shape":', _shape_key(array.shape)[:-1]]
-
-    def _head(self, request: InferRequest) -> list[bytes]:
-        if request.id:
-            return [self._prefix, b'"id":%b,"outputs":[' % msgspec.json.encode(request.id)]
-        return [self._prefix, b'"outputs":[']
-
-    def _classes(self, position: int, classes: int, outputs: BatchOutputs, start: int, end: int) -> NDArray[np.object_]:
-        return classify(outputs.part(position, start, end), classes, batched=self._reader.signature.batched)
