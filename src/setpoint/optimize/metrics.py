@@ -54,7 +54,8 @@ class Judge:
         self._original = original
         self._labels = labels
         self._user = user
-        self.metric = "yours" if user is not None else metric or choose(original, labels)
+        named = getattr(user, "__name__", "yours")
+        self.metric = str(named) if user is not None else metric or choose(original, labels)
         if user is None and self.metric not in METRICS:
             raise InvalidConfiguration(f"there is no metric {self.metric!r}; expected one of {', '.join(METRICS)}")
         if user is None and labels is None and self.metric not in ("cosine", "agreement", "rmse"):
@@ -68,9 +69,9 @@ class Judge:
         if any(variant[name].shape != answers.shape for name, answers in self._original.items()):
             rows = len(next(iter(self._original.values())))
             return Verdict(self.metric, 1.0, 0.0, Loss(1.0, 1.0, 1.0, rows, rows))
+        if self._user is not None:
+            return self._yours(variant)
         match self.metric:
-            case "yours":
-                return self._yours(variant)
             case "accuracy" | "top5" | "agreement":
                 return self._right_and_wrong(variant)
             case "cosine":
@@ -125,7 +126,9 @@ class Judge:
         before, after = (np.asarray(user(dict(outputs), labels), np.float64) for outputs in (self._original, variant))
         rows = len(next(iter(variant.values())))
         if before.shape == after.shape == (rows,):
-            return Verdict("yours", float(before.mean()), float(after.mean()), loss_of_scores(before, after))
+            binary = all(np.isin(scores, (0.0, 1.0)).all() for scores in (before, after))
+            loss = loss_of_right_and_wrong(before > 0, after > 0) if binary else loss_of_scores(before, after)
+            return Verdict(self.metric, float(before.mean()), float(after.mean()), loss)
         if before.ndim or after.ndim:
             raise InvalidConfiguration(
                 f"the metric function gave shape {list(after.shape)}; expected one score for each of {rows} rows,"
@@ -138,7 +141,7 @@ class Judge:
 
         changed = int(np.count_nonzero(_rows_changed(self._original, variant)))
         loss = loss_of_set(value, self._original, variant, rows, changed, lambda one, other: one - other)
-        return Verdict("yours", float(before), float(after), loss)
+        return Verdict(self.metric, float(before), float(after), loss)
 
 
 def choose(outputs: Outputs, labels: Array | None) -> str:

@@ -100,9 +100,11 @@ def test_the_users_function_may_score_rows_or_all_of_them() -> None:
 
     before, after = {"logits": scores(0.95)}, {"logits": scores(0.85)}
     rows, whole = (Judge("", before, LABELS, user).judge(after) for user in (by_row, of_all))
-    assert rows.metric == whole.metric == "yours"
+    assert (rows.metric, whole.metric) == ("by_row", "of_all")
     assert rows.loss.value == pytest.approx(whole.loss.value)
     assert rows.loss.high == pytest.approx(whole.loss.high, abs=0.02)
+    unchanged = Judge("", before, LABELS, by_row).judge(before)
+    assert unchanged.loss.high > 0.0, "rows that are right or wrong: what was not seen is allowed for"
     with pytest.raises(InvalidConfiguration, match="expected one score for each of 600 rows"):
         Judge("", before, LABELS, lambda outputs, labels: np.zeros(3)).judge(after)
 
