@@ -435,3 +435,8 @@ def test_many_clients_at_once_share_batches(pack, serve, connect):
         for each in done:
             each.result()
     assert node.outcomes() == {"ok": 400}
+    assert node.metric("setpoint_grpc_responses_total", code="OK") == 400
+    with pytest.raises(grpc.RpcError):
+        client.infer("nothing", ROW)
+    assert node.metric("setpoint_grpc_responses_total", code="NOT_FOUND") == 1
+    assert node.metric("setpoint_grpc_in_flight") == 0

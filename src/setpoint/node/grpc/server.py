@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from typing import Any, Protocol
 
 import grpc
@@ -23,6 +23,7 @@ from setpoint.node.grpc.memory import memory_calls
 from setpoint.node.grpc.repository import RepositoryCalls
 from setpoint.node.http import ServerTls
 from setpoint.node.shared_memory import Regions
+from setpoint.observe import Family, Sample
 from setpoint.wire import grpc as wire
 
 _FLUSH_S = 1.0
@@ -157,6 +158,21 @@ class GrpcServer:
     async def close(self) -> None:
         """Stop listening and drop what is left."""
         await self._server.stop(None)
+
+    def families(self) -> Iterable[Family]:
+        """What ``GET /metrics`` says of it."""
+        yield Family(
+            "setpoint_grpc_responses_total",
+            "counter",
+            "gRPC calls and streams by the status that ended them.",
+            tuple(Sample({"code": code}, count) for code, count in sorted(self.responses.items())),
+        )
+        yield Family(
+            "setpoint_grpc_in_flight",
+            "gauge",
+            "gRPC calls not yet answered, without streams.",
+            (Sample({}, self.in_flight),),
+        )
 
     # --- every call ------------------------------------------------------------------------------------------------
 
