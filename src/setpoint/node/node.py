@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import logging
 import os
@@ -58,6 +59,9 @@ class Node:
         door = Door(config.limits, self.server.refuse_while_draining, self.server.bug, self._memory)
         gateway = Gateway(door, lambda: self.ready)
         self._forks = ForkServers()
+        with contextlib.suppress(OSError):  # then the first worker cannot be started either, and says why
+            for threads in {model.threads for model in config.models}:
+                self._forks.prepare(threads)  # it begins with its imports while the rest of the node is made
         launch = partial(WorkerHandle, nursery=self._forks)
         self.fleet = Fleet(config, clock, log_bug, gateway, launch, Scales(self._forks.pids))
         for (method, path), handler in admin_routes(self.fleet, config.admin_token, log_bug).items():
@@ -167,7 +171,8 @@ class Node:
         text = exposition(
             self.fleet.everything, server.responses, server.connections, server.in_flight, os.getpid(), lag
         )
-        exchange.respond(200, text + render(fleet_families(self.fleet)), CONTENT_TYPE)
+        families = [*fleet_families(self.fleet), *(self.grpc.families() if self.grpc else ())]
+        exchange.respond(200, text + render(families), CONTENT_TYPE)
 
     async def _sweep(self) -> None:
         while True:
