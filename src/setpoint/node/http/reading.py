@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import asyncio
 from enum import Enum
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 import httptools
 
 from setpoint.core import RequestError, SetpointError, UnsupportedMedia
-from setpoint.node.http.exchange import Answering, Exchange, add_repeated
+from setpoint.node.http.exchange import Exchange, add_repeated
 from setpoint.node.http.refusals import body_too_large, header_too_large, too_many_bodies, too_many_headers
 
 if TYPE_CHECKING:
@@ -60,6 +60,7 @@ class RequestReader(asyncio.Protocol):
         self._body: list[bytes | bytearray] = []
         self._body_bytes = 0
         self._reading: Exchange | None = None
+        self._headers: dict[bytes, bytes] = {}
         # Its head offered another protocol: the parser stops behind it.
         self._offering: Exchange | None = None
         # Headers of this request beyond the first of each name.
@@ -175,7 +176,9 @@ class RequestReader(asyncio.Protocol):
 
     def on_message_begin(self) -> None:
         """First byte of a request."""
-        self._reading = Exchange(cast(Answering, self))  # the other half makes this a whole connection
+        # Not by cast(), which is a call: the other half makes this a whole connection.
+        exchange = self._reading = Exchange(self)  # type: ignore[arg-type]
+        self._headers = exchange.headers
         self._repeats = 0
         self._phase = _HEADERS
         self._phase_since_ns = self._received_ns
@@ -188,14 +191,14 @@ class RequestReader(asyncio.Protocol):
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """One header; or a trailer, which nobody here needs."""
-        exchange = self._reading
-        if exchange is not None and self._phase is _HEADERS:
+        if self._phase is _HEADERS:
+            headers = self._headers
             name = name.lower()
-            if name in exchange.headers:
+            if name in headers:
                 self._repeats += 1
-                add_repeated(exchange.headers, name, value)
+                add_repeated(headers, name, value)
             else:
-                exchange.headers[name] = value
+                headers[name] = value
 
     def on_headers_complete(self) -> None:
         """Decide whether the body may come."""
@@ -257,7 +260,7 @@ class RequestReader(asyncio.Protocol):
             return
         body = self._body
         if body:
-            exchange.body = cast(bytes, body[0]) if len(body) == 1 else b"".join(body)
+            exchange.body = body[0] if len(body) == 1 else b"".join(body)  # type: ignore[assignment]  # the first is bytes
             if self._counted_bytes:
                 exchange.hold_body(self._counted_bytes)
                 self._counted_bytes = 0
