@@ -82,6 +82,8 @@ class SignatureReader:
             if rows == 0:
                 raise InvalidRequest("the request has no rows: the first axis of its inputs is 0")
         inner_shapes = tuple([array.shape[1:] for array in arrays]) if self._free_inside else ()
+        if wanted is None and not (binary or timeout_ns or priority):  # nearly always: unset fields cost nothing
+            return InferRequest(arrays, rows, inner_shapes, request_id)
         return InferRequest(
             arrays, rows, inner_shapes, request_id, wanted, binary, classes, timeout_ns, priority, shared
         )

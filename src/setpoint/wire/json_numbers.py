@@ -20,6 +20,7 @@ from setpoint.core import Datatype
 if TYPE_CHECKING:
     from simdjson import Parser
 
+WORTHWHILE_ELEMENTS = 64
 WORTHWHILE_BYTES = 1024
 """Shorter lists are read faster by one call to msgspec."""
 _PIECE_BYTES = 256 * 1024

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from setpoint.core import FREE, InvalidRequest, TensorSpec
 from setpoint.wire.json_body import decoding, excerpt
-from setpoint.wire.json_numbers import WORTHWHILE_BYTES, NotNumbers, NumberReader, OutOfRange
+from setpoint.wire.json_numbers import WORTHWHILE_BYTES, WORTHWHILE_ELEMENTS, NotNumbers, NumberReader, OutOfRange
 
 _NESTED = re.compile(rb"\s*\[\s*\[")
 _LONGEST_AXIS = 2**31 - 1
@@ -69,7 +69,7 @@ class TensorReader:
         Raises:
             InvalidRequest: wrong elements, wrong number of them, or ragged.
         """
-        if self._numbers is not None and len(memoryview(data)) > WORTHWHILE_BYTES:
+        if elements > WORTHWHILE_ELEMENTS and self._numbers is not None:
             try:
                 return _finish(self.large(bytes(data), 0, len(memoryview(data)), shape, elements))
             except NotNumbers:

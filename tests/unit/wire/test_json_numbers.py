@@ -26,6 +26,7 @@ def every_list_is_large() -> Iterator[None]:
     """Lists of any length are cut out, and read in pieces of a few bytes."""
     with (
         patch.object(json_tensor, "WORTHWHILE_BYTES", 0),
+        patch.object(json_tensor, "WORTHWHILE_ELEMENTS", -1),
         patch.object(json_cut, "_WORTHWHILE_BYTES", 0),
         patch.object(json_numbers, "_PIECE_BYTES", 5),
         patch.object(json_numbers, "_SLICE_BYTES", 11),
@@ -35,7 +36,11 @@ def every_list_is_large() -> Iterator[None]:
 
 @contextlib.contextmanager
 def no_list_is_large() -> Iterator[None]:
-    with patch.object(json_tensor, "WORTHWHILE_BYTES", 1 << 40), patch.object(json_cut, "_WORTHWHILE_BYTES", 1 << 40):
+    with (
+        patch.object(json_tensor, "WORTHWHILE_BYTES", 1 << 40),
+        patch.object(json_tensor, "WORTHWHILE_ELEMENTS", 1 << 40),
+        patch.object(json_cut, "_WORTHWHILE_BYTES", 1 << 40),
+    ):
         yield
 
 
