@@ -359,6 +359,23 @@ def test_health_is_that_of_the_node_and_of_each_model(pack, serve, connect):
     unknown.cancel()
 
 
+@pytest.mark.parametrize("version", ["v1", "v1alpha"])
+def test_a_node_says_what_can_be_called(pack, serve, connect, version):
+    client = connect(serve(pack(twice()), options=GRPC))
+    question, answer = (
+        message_class(f"grpc.reflection.{version}.ServerReflection{end}") for end in ("Request", "Response")
+    )
+    asked = [question(list_services=""), question(file_containing_symbol=f"{SERVICE}.ModelInfer")]
+    listed, described = client.channel.stream_stream(
+        f"/grpc.reflection.{version}.ServerReflection/ServerReflectionInfo",
+        lambda message: message.SerializeToString(),
+        answer.FromString,
+    )(iter(asked), timeout=20)
+    assert {SERVICE, "grpc.health.v1.Health"} <= {each.name for each in listed.list_services_response.service}
+    (file,) = described.file_descriptor_response.file_descriptor_proto
+    assert b"raw_input_contents" in file
+
+
 def test_a_watcher_hears_of_the_end(pack, serve, connect):
     node = serve(pack(twice()), options=GRPC)
     watched = health(connect(node), "Watch")
