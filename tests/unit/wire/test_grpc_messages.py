@@ -101,6 +101,8 @@ def test_reflection_lists_services_and_gives_their_files(package: str) -> None:
         assert name.startswith(f"{described.package}.")
         named = asked(file_by_filename=described.name)
         assert named.file_descriptor_response.file_descriptor_proto[0] == file  # type: ignore[attr-defined]
+    method = asked(file_containing_symbol="inference.GRPCInferenceService.ModelInfer")
+    assert method.file_descriptor_response.file_descriptor_proto  # type: ignore[attr-defined]
     for nothing in ({"file_containing_symbol": "a.B"}, {"file_by_filename": "a.proto"}):
         assert asked(**nothing).error_response.error_code == NOT_FOUND  # type: ignore[attr-defined]
     assert asked().error_response.error_code == INVALID_ARGUMENT  # type: ignore[attr-defined]

@@ -55,6 +55,9 @@ def reflect(package: str, body: bytes) -> bytes:
 
 
 def _file_of(symbol: str) -> str:
+    service, _, method = symbol.rpartition(".")
+    if method in services().get(service, ()):
+        symbol = service  # not every implementation of the pool finds methods
     try:
         return str(pool().FindFileContainingSymbol(symbol).name)
     except KeyError:
