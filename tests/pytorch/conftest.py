@@ -66,3 +66,21 @@ def net_file(tmp_path: Path) -> Path:
     path = tmp_path / "net.py"
     path.write_text(NET)
     return path
+
+
+@pytest.fixture
+def load_bundle(tmp_path: Path):
+    """Load a bundle whose files lie in folders; closed at the end."""
+    loaded = []
+
+    def load(packed: PackedModel) -> Executable:
+        folder = tmp_path / "bundle"
+        for name, file in packed.files.items():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            (folder / name).write_bytes(file.read_bytes())
+        loaded.append(load_executable(packed.manifest.variants[0], folder, EngineOptions()))
+        return loaded[-1]
+
+    yield load
+    for executable in loaded:
+        executable.close()

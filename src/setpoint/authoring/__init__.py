@@ -8,6 +8,9 @@ from setpoint.authoring.invalid_input import InvalidInput
 from setpoint.authoring.media import Audio, Image, require_pillow
 from setpoint.authoring.model import Context, Model, endpoint, model_from_function
 from setpoint.authoring.module import UserModule, brief, user_failure
+from setpoint.authoring.pipeline import ImageSteps, Pipeline, TextSteps, read_pipeline
+from setpoint.authoring.pipeline_model import PipelineModel
+from setpoint.authoring.pipeline_steps import Tokens, pixels
 from setpoint.authoring.requirements import REQUIREMENTS_FILE, Requirement, requirements_of, write_requirements
 from setpoint.authoring.table import TableColumn, TableModel, TableShape, graph_inputs, named_answers
 from setpoint.authoring.table import ask as ask_pipeline
@@ -25,15 +28,20 @@ __all__ = [
     "Context",
     "Contract",
     "Image",
+    "ImageSteps",
     "InvalidInput",
     "Model",
     "ModelFile",
+    "Pipeline",
+    "PipelineModel",
     "Requirement",
     "TableColumn",
     "TableModel",
     "TableShape",
     "Tensor",
     "TensorContract",
+    "TextSteps",
+    "Tokens",
     "UserModule",
     "Uses",
     "ask_pipeline",
@@ -47,6 +55,8 @@ __all__ = [
     "graph_inputs",
     "model_from_function",
     "named_answers",
+    "pixels",
+    "read_pipeline",
     "require_pillow",
     "requirements_of",
     "table_graph_name",

@@ -21,6 +21,8 @@ ENTRY_POINT_GROUP = "setpoint.formats"
 BUILT_IN = {
     # In the order asked: a folder with a Python model may hold an ONNX file too, and a pickle says least about itself.
     "python": "setpoint.formats.python_class:PythonClassFormat",
+    "pipeline": "setpoint.formats.pipeline:PipelineFormat",
+    "huggingface": "setpoint.formats.huggingface:HuggingfaceFormat",
     "onnx": "setpoint.formats.onnx:OnnxFormat",
     "ort": "setpoint.formats.ort:OrtFormat",
     "litert": "setpoint.formats.litert:LitertFormat",
