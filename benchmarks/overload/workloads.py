@@ -80,7 +80,7 @@ def digits() -> Workload:
     if not (folder / "cnn.onnx").exists():
         script = REPOSITORY / "examples" / "digits" / "build_cnn.py"
         subprocess.run(
-            [sys.executable, str(script), str(folder), "--channels", "384", "768", "--epochs", "4"], check=True
+            [sys.executable, str(script), str(folder), "--channels", "256", "512", "--epochs", "2"], check=True
         )
     images = np.load(folder / "labelled.npz")["image"][:IMAGES]
     rows = [{"image": image.round(4).tolist()} for image in images]

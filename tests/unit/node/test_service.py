@@ -376,16 +376,17 @@ def test_a_client_that_leaves_a_paused_stream_lets_the_worker_go_on(scene):
 
 def test_a_full_queue_refuses_and_says_when_it_will_have_room(scene):
     stage = scene(queue_limit_rows=10)
-    stage.submit(Call(endpoint="one"))
-    stage.worker.answer()  # one row in 1 ms
-    stage.pass_s(0.1)
+    for _ in range(8):  # one row in 1 ms; the first ones are cold and not believed
+        stage.submit(Call(endpoint="one"))
+        stage.worker.answer()
+        stage.pass_s(0.1)
     stage.submit(Call(endpoint="one"))
     stage.pass_s(0.1)
     stage.submit(Call(rows=10))
     with pytest.raises(QueueFull, match=r"limit 10\); now about .* rows/s are answered in time") as refused:
         stage.service.submit(Call(endpoint="one"))
     assert refused.value.retry_after_s == pytest.approx(0.01, rel=0.2)
-    assert stage.service.metrics.accepted == 3
+    assert stage.service.metrics.accepted == 10
 
 
 def test_a_model_without_hope_refuses_at_once_and_serves_again_when_a_worker_comes(scene):

@@ -62,7 +62,7 @@ def target(url: SplitResult, options: RequestOptions) -> GrpcTarget:
         SetpointError: the server does not know the model, or does not take the requests.
     """
     grpc = _grpc()
-    from setpoint.wire.grpc import message_class
+    from setpoint.wire import grpc as wire
 
     name = url.path.strip("/").removeprefix("v2/models/")
     if not name or "/" in name or not url.hostname or not url.port:
@@ -84,8 +84,8 @@ def target(url: SplitResult, options: RequestOptions) -> GrpcTarget:
                 raise InvalidRequest(f"{address} answers {call} with {error.code().name}: {error.details()}") from error
             return answer
 
-        asked = message_class("inference.ModelMetadataRequest")(name=name).SerializeToString()
-        metadata_of = message_class("inference.ModelMetadataResponse").FromString(ask("ModelMetadata", asked))
+        asked = wire.message_class("inference.ModelMetadataRequest")(name=name).SerializeToString()
+        metadata_of = wire.message_class("inference.ModelMetadataResponse").FromString(ask("ModelMetadata", asked))
         specs = [TensorSpec(each.name, each.datatype, tuple(each.shape)) for each in metadata_of.inputs]
         if not specs:
             raise InvalidConfiguration(f"model {name!r} at {address} has no tensor inputs")
@@ -96,9 +96,9 @@ def target(url: SplitResult, options: RequestOptions) -> GrpcTarget:
 
 def message_of(model: str, arrays: Mapping[str, NDArray[Any]], specs: list[TensorSpec]) -> bytes:
     """A ``ModelInferRequest`` with raw contents."""
-    from setpoint.wire.grpc import message_class
+    from setpoint.wire import grpc as wire
 
-    request = message_class("inference.ModelInferRequest")(model_name=model)
+    request = wire.message_class("inference.ModelInferRequest")(model_name=model)
     for spec in specs:
         array = np.ascontiguousarray(arrays[spec.name])
         request.inputs.add(name=spec.name, datatype=spec.datatype, shape=array.shape)
