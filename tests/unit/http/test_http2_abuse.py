@@ -1,10 +1,14 @@
 """HTTP/2 as attackers speak it: each frame legal, together too much; and frames that are none."""
 
+from itertools import count
+
 import pytest
 from http2_client import MINIMAL_HEAD, PREFACE, Http2Client, frame
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from in_memory import Client, keep
+
+from setpoint.node.http import Exchange
 
 DATA, HEADERS, PRIORITY, RST_STREAM, SETTINGS, PING, GOAWAY, WINDOW_UPDATE, CONTINUATION = 0, 1, 2, 3, 4, 6, 7, 8, 9
 END_STREAM, END_HEADERS = 1, 4
@@ -184,10 +188,21 @@ frames = st.builds(
 @example([frame(HEADERS, 5, 1, MINIMAL_HEAD), frame(HEADERS, 5, 1, MINIMAL_HEAD)], None)
 @example([frame(HEADERS, 5, 1, MINIMAL_HEAD), frame(GOAWAY, 0, 0, b"\0" * 8)], None)
 @example([frame(GOAWAY, 0, 0, b"\0" * 8), frame(HEADERS, 5, 1, MINIMAL_HEAD)], None)
+@example([frame(HEADERS, 5, 1, MINIMAL_HEAD), frame(RST_STREAM, 0, 1, b"\0\0\0\x08")], None)
 def test_any_frames_are_answered_or_end_the_connection(drawn: list[bytes], data: st.DataObject | None) -> None:
     stream = PREFACE + frame(SETTINGS, 0, 0) + b"".join(drawn)
     cuts = sorted(data.draw(st.lists(st.integers(0, len(stream)), max_size=4))) if data is not None else []
-    client = Client()
+    answered = count()
+
+    def handle(exchange: Exchange) -> None:
+        if next(answered) % 2:
+            exchange.respond(200, b"1")
+        else:
+            exchange.begin_stream(b"text/plain")
+            exchange.send(b"x" * 100_000)
+            exchange.end_stream()
+
+    client = Client(handle)
     client.send(*[stream[a:b] for a, b in zip([0, *cuts], [*cuts, len(stream)], strict=True) if a < b])
     client.wait(1)
     assert not client.bugs

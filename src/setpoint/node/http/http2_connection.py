@@ -52,8 +52,7 @@ class Http2Connection(AnswerSender):
         """The client left, or we closed: whatever it still waited for is cancelled."""
         self._closing_since_ns = self._closing_since_ns or self._server.now_ns()
         self._server.closed(self)
-        for stream in list(self._streams.values()):
-            self._drop(stream)
+        self._leave_all()
 
     def eof_received(self) -> bool:
         """The client closed its side: it has left."""
@@ -82,6 +81,11 @@ class Http2Connection(AnswerSender):
         except H2Error:
             self._write()  # the library has said why
             self._linger()
+            return
+        if any(type(event) is ConnectionTerminated for event in events):
+            # The library sends nothing once the other side has said goodbye: what was asked for has nobody to go to.
+            self._leave_all()
+            self._close()
             return
         # What is taken back in the very packet that asks for it is not begun.
         taken_back = {event.stream_id for event in events if type(event) is StreamReset}
@@ -138,16 +142,11 @@ class Http2Connection(AnswerSender):
         if stream is not None:
             self._drop(stream)
 
-    def _client_ends(self, event: ConnectionTerminated) -> None:
-        # The library sends nothing more once the other side has said goodbye, so there is nobody to answer.
-        self._close()
-
     _TAKES: ClassVar[dict[type[Event], Callable[[Any, Any], None]]] = {
         RequestReceived: _begin,
         DataReceived: _read_body,
         StreamEnded: _complete,
         StreamReset: _cancel,
-        ConnectionTerminated: _client_ends,
     }
 
     def _refuse(self, stream: Stream, error: SetpointError) -> None:
@@ -227,14 +226,17 @@ class Http2Connection(AnswerSender):
 
     def _linger(self) -> None:
         """Close, and let somebody who is still sending read why: over unread bytes, closing would be a reset."""
-        for stream in list(self._streams.values()):
-            self._drop(stream)
+        self._leave_all()
         if not self._closing_since_ns and self._transport.can_write_eof() and not self._transport.is_closing():
             self._closing_since_ns = self._server.now_ns()
             self._lingering = True
             self._transport.write_eof()
         else:
             self._close()
+
+    def _leave_all(self) -> None:
+        for stream in list(self._streams.values()):
+            self._drop(stream)
 
     def _close(self) -> None:
         self._closing_since_ns = self._closing_since_ns or self._server.now_ns()
