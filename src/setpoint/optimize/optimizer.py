@@ -28,13 +28,14 @@ from setpoint.optimize import front
 from setpoint.optimize.answers import Answers, answers_of
 from setpoint.optimize.cache import Cache, digest_of_arrays, digest_of_artifact, key_of
 from setpoint.optimize.feed import Examples, Feed, make_examples, read_examples
+from setpoint.optimize.forecast import forecast
 from setpoint.optimize.makers import MakerJob, maker_names
 from setpoint.optimize.making import Product, Refused, make
 from setpoint.optimize.measuring import Rules
 from setpoint.optimize.metrics import Judge, UserMetric
 from setpoint.optimize.profiler import Candidate, Measured, Profiler
 from setpoint.optimize.staging import Staging
-from setpoint.optimize.study import Entry, Skipped, Study
+from setpoint.optimize.study import Entry, Point, Skipped, Study
 from setpoint.registry import Bundle
 
 _LIBRARIES = ("onnx", "onnx-ir", "onnxruntime", "openvino")
@@ -292,6 +293,15 @@ class Optimizer:
             result.append(msgspec.structs.replace(entry, measured=measured_all, dropped=dropped))
         return front.without_needless(result)
 
+    def _point(self, entry: Entry, measured: Measured) -> Point:
+        """What a variant holds in a layout: simulated where there is a bound to hold, else its best batch."""
+        objective = self._request.objective
+        point = front.point_of(entry, measured, objective)
+        if objective is None or objective.latency is None or measured.profile is None:
+            return point
+        self._tell(f"simulating {point.variant}, {point.layout}")
+        return forecast(point, measured.profile, objective, self._most_rows)
+
     def _layout_key(self, candidates: list[Candidate], entries: list[Entry], feed: Feed) -> str:
         """Of all that a measurement depends on, but for the machine's mood: so only steady ones are kept."""
         variants = {entry.variant.name: entry.variant for entry in entries}
@@ -308,7 +318,7 @@ class Optimizer:
     def _conclude(self, entries: list[Entry], skipped: list[Skipped], metric: str, examples: Examples) -> Study:
         objective = self._request.objective
         points = tuple(
-            front.point_of(entry, measured, objective)
+            self._point(entry, measured)
             for entry in entries
             if entry.kept
             for measured in entry.measured

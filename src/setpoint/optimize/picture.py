@@ -18,7 +18,7 @@ _COLOURS = ("#1f2933", "#1f77b4", "#e8710a", "#2b8a3e", "#c92a2a", "#7048a8", "#
 
 def draw(study: Study) -> Page:
     """Two panels: every variant in every layout, the front joined by a line; and run time by rate, by variant."""
-    names = [entry.variant.name for entry in study.entries if entry.measured]
+    names = [entry.variant.name for entry in study.entries if entry.measured and entry.kept]
     colours = {name: _COLOURS[index % len(_COLOURS)] for index, name in enumerate(names)}
     title = f"{study.model}   {study.objective or 'highest rate'}"
     shapes = [Text(_PANELS[0][0], 30, title, size=15), *_front(study, colours), *_curves(study, colours)]
@@ -45,12 +45,12 @@ def _front(study: Study, colours: dict[str, str]) -> list[Shape]:
         shapes.append(Dot(x, y, colours[point.variant], hollow=point not in study.front))
         if point == study.chosen:
             shapes += [Dot(x, y, INK, hollow=True, radius=8), Dot(x, y, colours[point.variant])]
-            shapes.append(Text(x, y + 24, f"{point.variant} {point.layout}", anchor="middle", size=11))
+            shapes.append(Text(x, y + 24, _label(point), anchor="middle", size=11))
     return shapes
 
 
 def _curves(study: Study, colours: dict[str, str]) -> list[Shape]:
-    series = [(entry, curve) for entry in study.entries for curve in _by_layout(entry)]
+    series = [(entry, curve) for entry in study.entries if entry.kept for curve in _by_layout(entry)]
     rates = [each for _, curve in series for each, _ in curve]
     times = [point.p99_ms for _, curve in series for _, point in curve]
     if not rates:
@@ -89,6 +89,11 @@ def _grid(across: Axis, up: Axis, below: str, beside: str) -> list[Shape]:
     shapes.append(Text((across.start + across.end) / 2, _BOTTOM + 40, below, anchor="middle"))
     shapes.append(Text(across.start - 40, _TOP - 14, beside))
     return shapes
+
+
+def _label(point: Point) -> str:
+    """Without ``×``, which the font of PNG pictures lacks."""
+    return f"{point.variant} {point.workers} x {point.threads}"
 
 
 def _few(values: Sequence[float]) -> Sequence[float]:

@@ -42,7 +42,7 @@ def test_the_picture_has_every_point_and_is_valid_svg(study) -> None:
     dots = [shape for shape in drawn.shapes if isinstance(shape, Dot)]
     assert len(dots) == 2 + 2 + 2, "two points, the chosen one circled, two in the legend"
     texts = [element.text for element in ElementTree.fromstring(svg(drawn)).iter() if element.tag.endswith("text")]
-    assert "int8 <fast> 1×2" in texts
+    assert "int8 <fast> 1 x 2" in texts
     assert all(0 <= dot.x <= drawn.width and 0 <= dot.y <= drawn.height for dot in dots)
 
 

@@ -1,0 +1,87 @@
+"""What a profile can hold: the scheduler that serves, in simulated time, at the highest rate that keeps the objective.
+
+A formula would have to guess how batches form; the simulator runs the very scheduler of the node on the profile. What
+it leaves out is HTTP and other models: it tells what the workers hold, in requests of one row each.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from setpoint.core import Objective, Profile
+from setpoint.optimize.study import Point
+from setpoint.plan import ArrivalKind, Arrivals, Fleet, MeasuredRunTimes, Outcome, Traffic, simulate
+from setpoint.scheduling import ObjectivePolicy, ObjectiveTerms, Scheduler, VariantTerms
+
+_REQUESTS = 6_000
+"""Of one simulation: enough that 1 % of them are a figure."""
+_BOUNDS = 20
+"""Times the objective's bound that are simulated at least, where that is not too many requests."""
+_STEPS = 7
+_OUTSIDE_NS = 300_000
+"""What passes around each run: waking the worker, splitting the answers; as ``setpoint bench`` shows it."""
+_TAIL_PERCENTILE, _TAIL_QUANTILE = 99.0, 0.975
+_SEED = 1
+
+
+def forecast(point: Point, profile: Profile, objective: Objective, limit_rows: int) -> Point:
+    """The point with what simulation says of it.
+
+    Args:
+        point: of one variant in one layout; its rate is taken as the first guess.
+        profile: of that variant in that layout.
+        objective: with a bound on latency.
+        limit_rows: the largest batch.
+
+    Returns:
+        the highest rate at which the share of answers in time is kept, the latency and the batch size then; a rate of
+        0 where none keeps it.
+    """
+    capacity = point.workers * profile.best.rows_per_s
+    low, found = 0.0, None
+    high = 1.1 * capacity
+    for _ in range(_STEPS):
+        rate = (low + high) / 2
+        outcome = _simulated(point, profile, objective, limit_rows, rate)
+        if outcome.attainment >= _share(objective):
+            low, found = rate, outcome
+        else:
+            high = rate
+    if found is None:
+        return Point(point.variant, point.workers, point.threads, 0, 0.0, 0.0, point.accuracy)
+    rows = max(1, round(found.mean_batch_rows))
+    latency_ms = found.p99_ms if _percentile(objective) > 50 else found.p50_ms
+    return Point(point.variant, point.workers, point.threads, rows, low, latency_ms, point.accuracy)
+
+
+def _simulated(point: Point, profile: Profile, objective: Objective, limit_rows: int, rate: float) -> Outcome:
+    goal = objective.latency
+    assert goal is not None, "the caller asks about a bound"
+    bound_ns = goal.bound_ns
+    terms = ObjectiveTerms(
+        (VariantTerms(point.variant, point.accuracy, profile),),
+        bound_ns,
+        batch_limit_rows=limit_rows,
+        margin_ns=max(min(1_000_000, bound_ns // 5), int(0.03 * bound_ns)),  # as the node keeps it
+        quantile=_TAIL_QUANTILE if goal.percentile >= _TAIL_PERCENTILE else 0.95,
+    )
+    run_times = MeasuredRunTimes(profile, np.random.default_rng(_SEED))
+    fleet = Fleet(point.workers, (point.variant,), (point.accuracy,), (run_times,), _OUTSIDE_NS)
+    # Long enough for queues to show, and no more requests than a second of simulating is for.
+    duration_s = min(max(_REQUESTS / rate, _BOUNDS * bound_ns / 1e9), 4 * _REQUESTS / rate)
+    return simulate(
+        Scheduler(ObjectivePolicy(terms)),
+        fleet,
+        [Traffic(Arrivals(ArrivalKind.POISSON), rate)],
+        bound_ns=bound_ns,
+        duration_s=duration_s,
+        seed=_SEED,
+    )
+
+
+def _percentile(objective: Objective) -> float:
+    return objective.latency.percentile if objective.latency is not None else 0.0
+
+
+def _share(objective: Objective) -> float:
+    return _percentile(objective) / 100.0
