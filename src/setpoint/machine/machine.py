@@ -85,13 +85,17 @@ def _cpu() -> Cpu:
 
 def library_versions(names: Iterable[str]) -> dict[str, str]:
     """Installed versions by distribution name, without importing anything; a library that is absent is left out."""
-    versions: dict[str, str] = {}
-    for name in names:
-        try:
-            versions[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            continue
-    return versions
+    found = {name: _version(name) for name in names}
+    return {name: version for name, version in found.items() if version is not None}
+
+
+@functools.cache
+def _version(name: str) -> str | None:
+    """Reading it takes a millisecond or two, and a node of many models asks for each of them."""
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return None
 
 
 def fingerprint_of(cpu: Cpu, versions: dict[str, str]) -> str:

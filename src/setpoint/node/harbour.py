@@ -19,6 +19,7 @@ from setpoint.node.scales import Scales
 _log = logging.getLogger("setpoint.node")
 _UNBOUNDED_BYTES = 1 << 62
 _MEASURE_NS = NS
+_SMALL_BYTES = 32 << 20
 _TOO_LARGE_RETRY_S = 60.0
 
 
@@ -69,7 +70,9 @@ class Harbour:
             NotReady: it is certainly larger than what there is for models.
         """
         budget_bytes = self._lot.budget_bytes
-        available_bytes = read_machine().memory_available_bytes
+        # Looking at the machine takes a millisecond: not for a model that any machine has room for.
+        worth_a_look = need.least_bytes > _SMALL_BYTES
+        available_bytes = read_machine().memory_available_bytes if worth_a_look else _UNBOUNDED_BYTES
         for limit_bytes, whose in ((budget_bytes, "--memory leaves for models"), (available_bytes, "the machine has")):
             if need.least_bytes > limit_bytes:
                 raise NotReady(
