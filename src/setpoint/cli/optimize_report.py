@@ -15,7 +15,8 @@ from setpoint.optimize import Entry, Point, Study, answer, percent, rate
 
 def record(study: Study, objective: Objective | None) -> dict[str, Any]:
     """What ``optimize --json`` prints: the study, and the answer in words."""
-    return msgspec.to_builtins(study) | {"answer": answer(study, objective)}
+    found: dict[str, Any] = msgspec.to_builtins(study)
+    return found | {"answer": answer(study, objective)}
 
 
 def show(study: Study, objective: Objective | None) -> None:
