@@ -75,12 +75,13 @@ class NumberReader:
             raise NotNumbers
         # Believe the shape only as far as the text could hold: two bytes a number.
         array = np.empty(elements, self._dtype) if 2 * elements <= end - start else None
+        view = memoryview(text)
         count, position, last = 0, start + 1, end - 1
         slice_end = position + _SLICE_BYTES
         while True:
             comma = text.find(b",", position + _PIECE_BYTES, last)
             piece_end = last if comma < 0 else comma
-            values = self._read(b"[%b]" % text[position:piece_end], _small_parser())
+            values = self._read(b"".join((b"[", view[position:piece_end], b"]")), _small_parser())
             if not values.size and elements:
                 raise NotNumbers  # also what stands behind a comma too many
             if array is not None and count + values.size <= elements:
@@ -93,8 +94,11 @@ class NumberReader:
                 slice_end = position + _SLICE_BYTES
                 yield
 
-    def nested(self, text: bytes) -> NDArray[Any]:
+    def nested(self, text: bytes | memoryview) -> NDArray[Any]:
         """Read lists in lists; the shape is what the nesting says.
+
+        Args:
+            text: JSON, all of it.
 
         Raises:
             NotNumbers: ragged, without elements, very long, or not of numbers.
@@ -107,9 +111,7 @@ class NumberReader:
             values, shape = _nested(parser, text, self._kind)
         except (ValueError, TypeError, RuntimeError, IndexError) as error:
             raise NotNumbers from error
-        if math.prod(shape) != values.size // self._read_as.itemsize or _structure(shape) != text.translate(
-            None, _BEYOND_STRUCTURE
-        ):
+        if math.prod(shape) != values.size // self._read_as.itemsize or _structure(shape) != _structure_of(text):
             raise NotNumbers
         array = np.empty(math.prod(shape), self._dtype)
         self._put(values.view(self._read_as), array)
@@ -141,7 +143,7 @@ def _flat(parser: Parser, text: bytes, kind: str) -> NDArray[np.uint8]:
     return np.frombuffer(found.as_buffer(of_type=kind), np.uint8) if len(found) else np.empty(0, np.uint8)
 
 
-def _nested(parser: Parser, text: bytes, kind: str) -> tuple[NDArray[np.uint8], tuple[int, ...]]:
+def _nested(parser: Parser, text: bytes | memoryview, kind: str) -> tuple[NDArray[np.uint8], tuple[int, ...]]:
     found: Any = parser.parse(text)
     shape = []
     inside = found
@@ -159,6 +161,12 @@ def _structure(shape: tuple[int, ...]) -> bytes:
     for length in reversed(shape[:-1]):
         text = b"[%b]" % b",".join([text] * length)
     return text
+
+
+def _structure_of(text: bytes | memoryview) -> bytes:
+    """Brackets and commas of a text; in pieces, since one of the text's length would be memory never touched before."""
+    starts = range(0, len(text), _PIECE_BYTES)
+    return b"".join([bytes(text[start : start + _PIECE_BYTES]).translate(None, _BEYOND_STRUCTURE) for start in starts])
 
 
 def _new_parser() -> Parser:

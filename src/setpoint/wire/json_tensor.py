@@ -110,7 +110,7 @@ class TensorReader:
             raise NotNumbers
         try:
             if len(shape) > 1 and _NESTED.match(text, start, end):
-                return self._of_shape(self._numbers.nested(text[start:end]), shape)
+                return self._of_shape(self._numbers.nested(memoryview(text)[start:end]), shape)
             array, count = yield from self._numbers.flat(text, start, end, elements)
         except OutOfRange as error:
             raise self._out_of_range() from error
