@@ -37,17 +37,20 @@ def decode_bytes_tensor(encoded: bytes | memoryview, shape: tuple[int, ...]) -> 
         count *= length
     elements: list[bytes] = []
     position, end = 0, len(encoded)
-    while position < end:
-        if position + 4 > end:
-            raise InvalidRequest("BYTES tensor ends inside an element's length")
+    # As many as the shape says and no more: what else lies there may be millions.
+    for _ in range(count):
+        start = position + 4
+        if start > end:
+            if position < end:
+                raise InvalidRequest("BYTES tensor ends inside an element's length")
+            raise InvalidRequest(f"BYTES tensor of shape {list(shape)} needs {count} elements, got {len(elements)}")
         (length,) = _LENGTH.unpack_from(encoded, position)
-        position += 4
-        if position + length > end:
+        position = start + length
+        if position > end:
             raise InvalidRequest(f"BYTES element of {length} bytes runs past the end of the tensor")
-        elements.append(bytes(encoded[position : position + length]))
-        position += length
-    if len(elements) != count:
-        raise InvalidRequest(f"BYTES tensor of shape {list(shape)} needs {count} elements, got {len(elements)}")
+        elements.append(bytes(encoded[start:position]))
+    if position != end:
+        raise InvalidRequest(f"BYTES tensor of shape {list(shape)} needs {count} elements, got more")
     array = np.empty(count, dtype=object)
     array[:] = elements
     return array.reshape(shape)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from setpoint.core import InvalidRequest, RequestTooLarge, TensorSpec, decode_bytes_tensor, encode_bytes_tensor
 
 Raw = bytes | memoryview
-BYTES_ELEMENTS_LIMIT = 1 << 20
+BYTES_ELEMENTS_LIMIT = 1 << 18
 """Elements of one BYTES tensor: each becomes an object, and reading them holds up everybody else on the node."""
 
 

@@ -55,6 +55,7 @@ def test_any_bytes_are_a_tensor_of_that_shape_or_refused(encoded: bytes, shape: 
         (b"\x05\0\0\0abc", (1,), "5 bytes runs past the end"),
         (struct.pack("<I", 2**32 - 1), (1,), "runs past the end"),
         (b"\0\0\0\0" * 2, (3,), "needs 3 elements, got 2"),
+        (bytes(64 << 20), (4,), "needs 4 elements, got more"),  # at once: what else lies there is not walked
         (b"", (10**9, 10**9), "needs 1000000000000000000 elements, got 0"),
     ],
 )

@@ -71,6 +71,13 @@ def test_splitting_agrees_with_protobuf_on_any_bytes(body: bytes) -> None:
     assert cls.FromString(message) == whole
 
 
+@pytest.mark.parametrize("field", [b"\x3a\x00", b"\x80\x01\x00", b"\x2a\x00"], ids=["tensor", "unknown", "input"])
+def test_a_message_of_countless_fields_is_refused_before_they_are_walked(field: bytes) -> None:
+    with pytest.raises(RequestTooLarge, match="more than 16384"):
+        split(field * 1_000_000, RAW)
+    split(field * 16_384, RAW)
+
+
 def test_bytes_of_another_message_are_refused_by_name() -> None:
     with pytest.raises(InvalidRequest, match=r"inference\.ModelReadyRequest"):
         parse("inference.ModelReadyRequest", b"\x0a\x05a")

@@ -9,11 +9,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import lru_cache
 
-from setpoint.core import InvalidRequest
+from setpoint.core import InvalidRequest, RequestTooLarge
 from setpoint.wire.raw_tensor import Raw
 
 _LENGTH_DELIMITED = 2
 _FIXED_BYTES = {1: 8, 5: 4}
+FIELD_LIMIT = 16_384
+"""Fields of one message at its top: tensors, names, parameters. Each is a step here that everybody else waits for."""
 
 
 def split(message: bytes, number: int) -> tuple[bytes, list[memoryview]]:
@@ -28,14 +30,18 @@ def split(message: bytes, number: int) -> tuple[bytes, list[memoryview]]:
 
     Raises:
         InvalidRequest: the bytes are not a sequence of fields.
+        RequestTooLarge: they are more fields than the limit.
     """
     view = memoryview(message)
     wanted = number << 3 | _LENGTH_DELIMITED
     kept: list[memoryview] = []
     values: list[memoryview] = []
-    at, kept_from, end = 0, 0, len(message)
+    at, kept_from, end, left = 0, 0, len(message), FIELD_LIMIT
     while at < end:
         begin = at
+        left -= 1
+        if left < 0:
+            raise RequestTooLarge(f"the message has more than {FIELD_LIMIT} inputs, outputs and parameters")
         tag, at = _varint(message, at)
         kind = tag & 7
         if kind == _LENGTH_DELIMITED:

@@ -47,6 +47,7 @@ _WIDE = {"INT8": np.int32, "INT16": np.int32, "UINT8": np.uint32, "UINT16": np.u
 FINAL_RESPONSE = {"triton_final_response": True}
 """What the one response of a request on a stream carries: it is also the last, for those who expect several."""
 _BYTES_DATATYPE = field_of(2, b"BYTES")
+_SHOWN_INPUTS = 20
 _NO_ARRAY: NDArray[Any] = np.empty(0)
 
 
@@ -129,13 +130,13 @@ class GrpcCodec:
         reader = self._reader
         inputs = infer.message.inputs
         if len(inputs) != len(reader.readers):
-            reader.raise_wrong_inputs([tensor.name for tensor in inputs])
+            reader.raise_wrong_inputs([tensor.name for tensor in inputs[:_SHOWN_INPUTS]])
         arrays: list[NDArray[Any]] = [_NO_ARRAY] * len(inputs)
         raw_used = 0
         for tensor in inputs:
             position = reader.position.get(tensor.name, -1)
             if position < 0 or arrays[position] is not _NO_ARRAY:
-                reader.raise_wrong_inputs([tensor.name for tensor in inputs])
+                reader.raise_wrong_inputs([tensor.name for tensor in inputs[:_SHOWN_INPUTS]])
             if tensor.parameters and (extent := _extent(tensor.parameters)) is not None:
                 arrays[position] = self._shared_array(position, tensor, extent)
             elif infer.raw:
