@@ -17,6 +17,7 @@ EXTENSIONS: tuple[str, ...] = (
     "classification",
     "generate",
     "model_configuration",
+    "model_repository",
     "parameters",
     "schedule_policy",
     "statistics",

@@ -19,6 +19,7 @@ def test_the_server_lists_only_extensions_it_has() -> None:
         "classification",
         "generate",
         "model_configuration",
+        "model_repository",
         "parameters",
         "schedule_policy",
         "statistics",
