@@ -87,14 +87,16 @@ class Http2Connection(AnswerSender):
             self._leave_all()
             self._close()
             return
-        # What is taken back in the very packet that asks for it is not begun.
-        taken_back = {event.stream_id for event in events if type(event) is StreamReset}
         self._gathering = True
+        # First what is taken back: the library sends nothing on it any more, and what this packet asks for and takes
+        # back is not begun.
+        taken_back = {event.stream_id for event in events if type(event) is StreamReset}
+        for stream_id in taken_back:
+            self._cancel(stream_id)
         for event in events:
             take = self._TAKES.get(type(event))
-            if take is None or (type(event) is not StreamReset and getattr(event, "stream_id", 0) in taken_back):
-                continue
-            take(self, event)
+            if take is not None and getattr(event, "stream_id", 0) not in taken_back:
+                take(self, event)
         self._gathering = False
         self._flush()
         self._let_write()
@@ -136,9 +138,9 @@ class Http2Connection(AnswerSender):
         self._count(stream)
         self._server.handle(stream)
 
-    def _cancel(self, event: StreamReset) -> None:
-        self._refused_since_ns.pop(event.stream_id, None)
-        stream = self._streams.get(event.stream_id)
+    def _cancel(self, stream_id: int) -> None:
+        self._refused_since_ns.pop(stream_id, None)
+        stream = self._streams.get(stream_id)
         if stream is not None:
             self._drop(stream)
 
@@ -146,7 +148,6 @@ class Http2Connection(AnswerSender):
         RequestReceived: _begin,
         DataReceived: _read_body,
         StreamEnded: _complete,
-        StreamReset: _cancel,
     }
 
     def _refuse(self, stream: Stream, error: SetpointError) -> None:
