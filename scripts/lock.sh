@@ -17,10 +17,10 @@ compile() { # output, arguments…
   echo "$output: $(grep -c == "$output") packages"
 }
 
-# Every extra but torch: no lock holds it, since which build a machine can have depends on the machine.
+# Every extra but these: no lock holds them, since which build a machine can have depends on the machine.
 extras=$("${PYTHON:-python3}" -c 'import tomllib
 for name in tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"]:
-    if name != "torch":
+    if name not in ("torch", "tensorflow"):
         print("--extra", name)')
 # shellcheck disable=SC2086 # words, one option each
 compile requirements/dev.txt pyproject.toml $extras --group build --group test --group lint "$@"

@@ -14,7 +14,7 @@ HOUSE = Path(__file__).resolve().parents[2]
 SOURCE = HOUSE / "src" / "setpoint"
 PYPROJECT = tomllib.loads((HOUSE / "pyproject.toml").read_text())
 LONGEST_FILE_LINES = 400
-UNLOCKED_EXTRAS = {"torch"}  # scripts/torch_venv.sh says why
+UNLOCKED_EXTRAS = {"torch", "tensorflow"}  # scripts/torch_venv.sh says why
 
 sources = sorted(SOURCE.rglob("*.py"))
 locks = sorted((HOUSE / "requirements").glob("*.txt"))

@@ -34,6 +34,7 @@ EXTRAS = {
     "optimize": "variants with weights of 4 and 8 bits (setpoint optimize)",
     "openvino": "variants that OpenVINO runs (setpoint optimize)",
     "litert": "LiteRT (TensorFlow Lite) models (.tflite)",
+    "tensorflow": "Keras (.keras, .h5) and TensorFlow SavedModels",
     "text": "pipelines of texts: Hugging Face folders, pipeline.json",
     "torch": "PyTorch: exported programs (.pt2), TorchScript, Python files that build a module",
     "images": "sp.Image: decoding JPEG, PNG and WebP in a Python class",

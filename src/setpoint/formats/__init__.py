@@ -23,6 +23,7 @@ BUILT_IN = {
     "python": "setpoint.formats.python_class:PythonClassFormat",
     "pipeline": "setpoint.formats.pipeline:PipelineFormat",
     "huggingface": "setpoint.formats.huggingface:HuggingfaceFormat",
+    "tensorflow": "setpoint.formats.tensorflow:TensorflowFormat",  # its fingerprint.pb reads like an ONNX graph
     "onnx": "setpoint.formats.onnx:OnnxFormat",
     "ort": "setpoint.formats.ort:OrtFormat",
     "litert": "setpoint.formats.litert:LitertFormat",
@@ -32,6 +33,8 @@ BUILT_IN = {
     "catboost": "setpoint.formats.catboost:CatboostFormat",
     "torch": "setpoint.formats.torch_program:TorchProgramFormat",
     "torch-module": "setpoint.formats.torch_module:TorchModuleFormat",
+    "gguf": "setpoint.formats.refused:GgufFormat",
+    "pmml": "setpoint.formats.refused:PmmlFormat",
     "sklearn": "setpoint.formats.sklearn:SklearnFormat",
 }
 
