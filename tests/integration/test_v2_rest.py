@@ -132,6 +132,22 @@ def test_a_bomb_is_refused(node: RunningNode) -> None:
     assert f"decompresses to more than the limit of {BODY_LIMIT} bytes" in answer.error
 
 
+def test_unpacked_bodies_count_towards_what_all_may_hold(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """A kilobyte would otherwise buy a megabyte of the node's memory, for as long as its request waits."""
+    folder = tmp_path_factory.mktemp("held")
+    pack_into(folder / "home", folder, double(), "double")
+    small = start_node(folder / "home", folder, "double", limits={"bodies_limit_bytes": 4 << 20}).until_ready()
+    try:
+        for columns, status in ((1_200_000, 503), *[(600_000, 200)] * 4, (1_200_000, 503)):
+            body, headers = binary_body(np.zeros((1, columns), np.float32))
+            headers["content-encoding"] = "gzip"
+            answer = small.ask("POST", INFER, gzip.compress(body, 1), headers=headers)
+            assert answer.status == status, answer.body[:200]
+            assert status == 200 or "larger than the node's limit" in answer.error
+    finally:
+        small.end()
+
+
 def test_time_in_the_request_ends_its_waiting(node: RunningNode) -> None:
     body, headers = binary_body(IMAGE, timeout=1)
     answer = node.ask("POST", INFER, body, headers=headers)

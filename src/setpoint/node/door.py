@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 
-from setpoint.core import Limits, RequestTooLarge, SetpointError, UnsupportedMedia
-from setpoint.node.http import Exchange
+from setpoint.core import RequestTooLarge, UnsupportedMedia
+from setpoint.node.http import Exchange, HttpServer
+from setpoint.node.http.refusals import too_many_bodies
 from setpoint.node.shared_memory import Regions
 from setpoint.node.slices import Slices
 from setpoint.wire import CODINGS, deflate, inflate
@@ -26,17 +27,12 @@ class Door:
         memory: regions that clients share with the node.
     """
 
-    def __init__(
-        self,
-        limits: Limits,
-        refuse_while_draining: Callable[[], None],
-        bug: Callable[[BaseException], SetpointError],
-        memory: Regions | None = None,
-    ) -> None:
-        self.limits = limits
-        self.refuse_while_draining = refuse_while_draining
-        self.slices = Slices(bug)
-        self.memory = memory or Regions(False, limits.body_limit_bytes)
+    def __init__(self, server: HttpServer, memory: Regions) -> None:
+        self.limits = server.limits
+        self.refuse_while_draining = server.refuse_while_draining
+        self.slices = Slices(server.bug)
+        self.memory = memory
+        self._hold_body = server.hold_body
 
     def unpacking(self, handler: Handler) -> Handler:
         """The same handler, for bodies that may come compressed: it sees them as they were before."""
@@ -63,7 +59,15 @@ class Door:
         self.refuse_while_draining()
         packed, exchange.body = exchange.body, b""
         work = inflate(packed, coding, self.limits.body_limit_bytes)
-        self.slices.run(exchange, work, partial(_unpacked, exchange, handler))
+        self.slices.run(exchange, work, partial(self._unpacked, exchange, handler))
+
+    def _unpacked(self, exchange: Exchange, handler: Handler, body: bytes) -> None:
+        if not self._hold_body(len(body)):
+            self._hold_body(-len(body))
+            raise too_many_bodies(self.limits)
+        exchange.hold_body(len(body))
+        exchange.body = body
+        handler(exchange)
 
     def pack(self, exchange: Exchange, body: bytes, coding: str, then: Callable[[bytes], None]) -> None:
         """Compress an answer and give it to ``then``."""
@@ -83,11 +87,6 @@ class Door:
             raise UnsupportedMedia(f"expected application/json, got {content_type.decode('latin-1')[:80]}")
         if b"inference-header-content-length" in headers:
             raise UnsupportedMedia("binary tensor data is for routes of the Open Inference Protocol, under /v2/")
-
-
-def _unpacked(exchange: Exchange, handler: Handler, body: bytes) -> None:
-    exchange.body = body
-    handler(exchange)
 
 
 def is_json(exchange: Exchange) -> bool:

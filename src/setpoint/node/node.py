@@ -56,7 +56,7 @@ class Node:
         handle = Cors(config.cors_origins, self._handle).handle if config.cors_origins else self._handle
         self.server = HttpServer(handle, config.limits, clock, log_bug)
         self._memory = Regions(config.shared_memory, config.limits.body_limit_bytes)
-        door = Door(config.limits, self.server.refuse_while_draining, self.server.bug, self._memory)
+        door = Door(self.server, self._memory)
         gateway = Gateway(door, lambda: self.ready)
         self._forks = ForkServers()
         with contextlib.suppress(OSError):  # then the first worker cannot be started either, and says why

@@ -158,8 +158,9 @@ class Exchange:
             self._held = body_bytes, 1
 
     def hold_body(self, body_bytes: int) -> None:
-        """So much of what all bodies may hold is this one's, until it is answered; for the connection."""
-        self._held = body_bytes, 0
+        """So much more of what all bodies may hold is this one's, until it is answered; for whoever counted it."""
+        held_bytes, streams = self._held or (0, 0)
+        self._held = held_bytes + body_bytes, streams
 
     def _release(self) -> None:
         if self._held is not None:
