@@ -18,6 +18,7 @@ BUILT_IN = {
     "fp16": "setpoint.optimize.makers.half:HalfMaker",
     "fused": "setpoint.optimize.makers.fused:FusedMaker",
     "weights-only": "setpoint.optimize.makers.weights_only:WeightsOnlyMaker",
+    "low-rank": "setpoint.optimize.makers.low_rank:LowRankMaker",
     "int8-static": "setpoint.optimize.makers.static_int8:StaticInt8Maker",
 }
 

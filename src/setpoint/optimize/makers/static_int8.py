@@ -26,6 +26,11 @@ from setpoint.optimize.makers.graphs import (
 )
 from setpoint.optimize.makers.prepared import prepared
 
+_QUANTISED = ("Conv", "ConvTranspose", "MatMul", "Gemm")
+_MOST_EXCLUDED = 0.5
+"""Of all products and convolutions: beyond it little is left that is quantised."""
+_CLEAN_DECIBELS = 60.0
+"""Signal to noise of what was not rounded yet."""
 GOOD_ERROR = 0.02
 """Relative error of the answers at which no layer is left out: far below what turns a decision."""
 _METHODS = ("MinMax", "Percentile")
@@ -74,18 +79,21 @@ class StaticInt8Maker:
         error: float,
     ) -> list[Made]:
         """The best of a few exclusion sets, each twice as large as the one before, if it is much better than none."""
-        ranked = worst_nodes(job, source, job.workdir / f"{method}-0.onnx")
+        ranked, total = worst_nodes(job, source, job.workdir / f"{method}-0.onnx")
         best: tuple[float, Path, list[str]] | None = None
-        count = 1
-        while count <= max(1, len(ranked) // 2):
-            excluded = ranked[:count]
+        groups, tried = 1, 0
+        while groups <= max(1, int(_MOST_EXCLUDED * total)):
+            excluded = list(dict.fromkeys(name for names in ranked[:groups] for name in names))
+            groups *= 2
+            if len(excluded) == tried:
+                continue
+            tried = len(excluded)
             path = self._quantise(job, source, method, operators, excluded)
             reached = relative_error(expected, answers(job, path))
             if best is None or reached < best[0]:
                 best = reached, path, excluded
             if reached <= GOOD_ERROR:
                 break
-            count *= 2
         if best is None or best[0] > 0.7 * error:
             return []
         reached, path, excluded = best
@@ -142,10 +150,15 @@ class _Reader:
         self._batches = itertools.islice(calibration_batches(self._job), self._most)
 
 
-def worst_nodes(job: MakerJob, source: Path, quantised: Path) -> list[str]:
-    """Names of nodes that are quantised, the one whose result suffers most first.
+def worst_nodes(job: MakerJob, source: Path, quantised: Path) -> tuple[list[list[str]], int]:
+    """Groups of nodes to leave out, the one that hurts most first: a product or convolution and what feeds it.
 
-    What a node's output loses by being rounded to 8 bits is measured on the calibration rows as signal to noise.
+    A tensor's error against the original's tensor holds that of everything before it; what a node adds is the loss
+    between its inputs and its output, in decibels, on the calibration rows. What feeds it must be left out with it, or
+    its input stays rounded.
+
+    Returns:
+        names of nodes by group, and how many nodes there are that are worth quantising.
     """
     from onnxruntime.quantization.qdq_loss_debug import (
         collect_activations,
@@ -159,20 +172,49 @@ def worst_nodes(job: MakerJob, source: Path, quantised: Path) -> list[str]:
     for path in (source, quantised):
         modify_model_output_intermediate_tensors(path, watched)
         seen.append(collect_activations(str(watched), _Reader(job, _WATCHED_BATCHES)))
-    matched = create_activation_matching(seen[1], seen[0])
-    decibels = {
-        name: min(found["qdq_err"], found["xmodel_err"]) for name, found in _errors(matched, compute_activation_error)
-    }
-    by_node = {
-        node.name: min(decibels[name] for name in (*node.input, *node.output) if name in decibels)
-        for node in onnx.load_model(source, load_external_data=False).graph.node
-        if any(name in decibels for name in (*node.input, *node.output))
-    }
     watched.unlink()
-    return sorted(by_node, key=by_node.__getitem__)
+    errors = compute_activation_error(create_activation_matching(seen[1], seen[0]))
+    decibels = {
+        name: found["xmodel_err"] for name, found in errors.items() if np.isfinite(found.get("xmodel_err", np.nan))
+    }
+    graph = onnx.load_model(source, load_external_data=False).graph
+    maker_of = {name: node for node in graph.node for name in node.output}
+    weighty = [node for node in graph.node if node.op_type in _QUANTISED]
+    added = {node.name: _before(node, maker_of, decibels) - _after(node, graph, decibels) for node in weighty}
+    ranked = sorted(weighty, key=lambda node: -added[node.name])
+    return [_with_what_feeds_it(node, maker_of) for node in ranked], len(weighty)
 
 
-def _errors(matched: dict[str, Any], compute: Any) -> Iterator[tuple[str, dict[str, float]]]:
-    for name, error in compute(matched).items():
-        if np.isfinite(error.get("qdq_err", np.nan)) and np.isfinite(error.get("xmodel_err", np.nan)):
-            yield name, error
+def _before(node: onnx.NodeProto, maker_of: dict[str, onnx.NodeProto], decibels: dict[str, float]) -> float:
+    """Signal to noise of what goes into a node: its worst input, or the nearest watched tensor before that."""
+    found = []
+    for name in node.input:
+        while name not in decibels and name in maker_of and maker_of[name].op_type not in _QUANTISED:
+            name = maker_of[name].input[0]
+        found.append(decibels.get(name, _CLEAN_DECIBELS))
+    return min(found, default=_CLEAN_DECIBELS)
+
+
+def _after(node: onnx.NodeProto, graph: onnx.GraphProto, decibels: dict[str, float]) -> float:
+    """Signal to noise of what comes out: its output, or the nearest watched tensor behind it."""
+    name = node.output[0]
+    for _ in range(len(graph.node)):
+        if name in decibels:
+            return decibels[name]
+        takers = [other for other in graph.node if name in other.input]
+        if not takers or takers[0].op_type in _QUANTISED:
+            break
+        name = takers[0].output[0]
+    return _CLEAN_DECIBELS
+
+
+def _with_what_feeds_it(node: onnx.NodeProto, maker_of: dict[str, onnx.NodeProto]) -> list[str]:
+    """The node and those before it, up to and with the nearest products or convolutions."""
+    group, waiting = [node.name], list(node.input)
+    while waiting:
+        maker = maker_of.get(waiting.pop())
+        if maker is not None and maker.name not in group:
+            group.append(maker.name)
+            if maker.op_type not in _QUANTISED:
+                waiting += maker.input
+    return group
