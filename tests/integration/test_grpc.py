@@ -238,6 +238,24 @@ def test_a_cancelled_call_is_taken_out_of_the_queue(pack, serve, connect):
     assert client.infer("model", seconds(0.0), "seconds")[0] == 2.0, "the cancelled one was never run"
 
 
+def test_clients_that_leave_at_any_moment_leave_nothing_behind(pack, serve, connect):
+    node = serve(pack(twice()), options=GRPC)
+    client = connect(node)
+    call = client.method("ModelInfer")
+    rows = np.ones((2000, 4), np.float32)
+    for _ in range(15):
+        futures = [call.future(ask("model", rows), timeout=20) for _ in range(40)]
+        for number, future in enumerate(futures):
+            if number % 3:
+                future.cancel()
+        for future in futures[::3]:
+            assert future.code() is grpc.StatusCode.OK
+    until(lambda: node.metric("setpoint_requests_in_flight") == 0)
+    assert sum(node.outcomes().values()) == node.metric("setpoint_requests_accepted_total")
+    assert node.outcomes().keys() <= {"ok", "cancelled"}
+    assert "bug" not in node.log
+
+
 def test_a_deadline_of_grpc_is_the_requests_own(pack, serve, connect):
     node = serve(pack(NAPS), options=GRPC)
     client = connect(node)

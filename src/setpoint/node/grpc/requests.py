@@ -55,6 +55,8 @@ class GrpcTensorRequest(TensorRequest):
 
     def answer(self, outputs: BatchOutputs, start: int, end: int) -> None:
         """Encode the outputs, while they are valid."""
+        if self._response.done():
+            return  # the call was cancelled in this turn of the event loop, and its task has not heard of it yet
         if self._streams:
             response = self._codec.encode(self._decoded, outputs, start, end, wire.FINAL_RESPONSE)
             self._response.set_result(wire.stream_response(response))
