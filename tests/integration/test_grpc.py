@@ -242,7 +242,7 @@ def test_clients_that_leave_at_any_moment_leave_nothing_behind(pack, serve, conn
     node = serve(pack(twice()), options=GRPC)
     client = connect(node)
     call = client.method("ModelInfer")
-    rows = np.ones((2000, 4), np.float32)
+    rows = np.ones((50, 4), np.float32)
     for _ in range(15):
         futures = [call.future(ask("model", rows), timeout=20) for _ in range(40)]
         for number, future in enumerate(futures):
