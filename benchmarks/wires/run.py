@@ -4,7 +4,7 @@ A ResNet-18-sized model takes an image of 1 × 3 × 224 × 224 (602 KB as bytes,
 and a node asked over each wire, take turns in one run, several rounds; only one of them works at a time. Answers are
 checked.
 
-    python benchmarks/wires/run.py [--rounds 5] [--seconds 8] [--connections 8] [--wires json,binary] [--json]
+    python benchmarks/wires/run.py [--rounds 5] [--seconds 8] [--connections 8] [--wires json,binary,grpc,shared] [--json]
 
 Ratios are of the same round, so that a machine that is slower for a while is slower for both; printed is their median,
 and the lowest and the highest.
@@ -42,15 +42,16 @@ def measured(program: str, *arguments: object) -> float:
 
 
 @contextlib.contextmanager
-def node(model: Path, home: Path) -> Iterator[tuple[str, int]]:
-    """A node that serves the model; yields host and port."""
-    command = [sys.executable, "-m", "setpoint", "serve", str(model), "--json", "--port", "0"]
+def node(model: Path, home: Path) -> Iterator[tuple[str, str]]:
+    """A node that serves the model; yields its addresses for HTTP and for gRPC."""
+    command = [sys.executable, "-m", "setpoint", "serve", str(model), "--json", "--port=0", "--grpc-port=0"]
+    command.append("--shared-memory")
     environment = {**os.environ, "SETPOINT_HOME": str(home)}
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as process:
         assert process.stdout is not None
-        address = urlsplit(json.loads(process.stdout.readline())["url"])
+        announced = json.loads(process.stdout.readline())
         try:
-            yield str(address.hostname), int(address.port or 0)
+            yield urlsplit(announced["url"]).netloc, announced["grpc"]
         finally:
             process.terminate()
 
@@ -69,13 +70,13 @@ def main() -> None:
         model, scores = Path(folder) / "resnet18.onnx", Path(folder) / "scores.npy"
         onnx.save(resnet18(), model)
         measured("engine.py", model, 0, 1, scores)
-        with node(model, Path(folder) / "home") as (host, port):
+        with node(model, Path(folder) / "home") as addresses:
             for wire in wires:  # the node learns its batch sizes before anything counts
-                measured("clients.py", wire, host, port, asked.seconds / 2, asked.connections, scores)
+                measured("clients.py", wire, *addresses, asked.seconds / 2, asked.connections, scores)
             for _ in range(asked.rounds):
                 rates["engine"].append(max(measured("engine.py", model, asked.seconds / 2, batch) for batch in BATCHES))
                 for wire in wires:
-                    turn = measured("clients.py", wire, host, port, asked.seconds, asked.connections, scores)
+                    turn = measured("clients.py", wire, *addresses, asked.seconds, asked.connections, scores)
                     rates[wire].append(turn)
     if asked.as_json:
         print(json.dumps(rates))
