@@ -53,11 +53,11 @@ def _infer(service: ModelService, door: Door, endpoint: Endpoint, codec: V2Codec
     body = exchange.body
     # The content type says nothing: tritonclient's asyncio client calls plain JSON application/octet-stream.
     json_bytes = json_length(exchange.headers.get(JSON_LENGTH), len(body))
-    then = partial(_submit, service, door, endpoint, codec, exchange)
     if (len(body) if json_bytes is None else json_bytes) > _LARGE_JSON_BYTES:
+        then = partial(_submit, service, door, endpoint, codec, exchange)
         door.slices.run(exchange, codec.read(body, json_bytes, door.limits.json_limit_bytes), then)
     else:
-        then(codec.decode(body, json_bytes))
+        _submit(service, door, endpoint, codec, exchange, codec.decode(body, json_bytes))
 
 
 def _submit(
