@@ -173,9 +173,13 @@ def test_a_worker_killed_while_it_wakes_fails_its_requests_with_the_reason_and_t
 def test_a_model_larger_than_the_memory_is_refused_at_the_start_with_numbers(
     home: Path, serve: Callable[..., RunningNode], pack: Callable[..., str], encoder: Path
 ) -> None:
-    node = serve.unready(pack(encoder, "wide"), options=["--memory=64MiB"])  # type: ignore[attr-defined]
-    assert node.process.wait(30) != 0
+    name = pack(encoder, "wide")
+    node = serve.unready(name, options=["--memory=110MiB"])  # type: ignore[attr-defined]
+    assert node.process.wait(30) == 2
     assert "model 'wide' needs more than 64 MiB, and --memory leaves for models" in node.log
+    node = serve.unready(name, options=["--memory=20MiB"])  # type: ignore[attr-defined]
+    assert node.process.wait(30) == 2
+    assert "--memory 20 MiB leaves nothing for models: the node itself holds" in node.log
 
 
 @pytest.fixture

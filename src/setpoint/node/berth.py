@@ -97,11 +97,13 @@ class Berth(ModelService):
         """Start the workers, warm them up, then let in whoever waits.
 
         Raises:
-            SetpointError: the model cannot be loaded. No worker is left; who waits still does.
+            SetpointError: the model cannot be loaded, or has been closed. No worker is left; who waits still does.
         """
+        if self._closing:
+            raise Draining(f"model {self.name!r} is being unloaded")
         try:
             await self._crew.start()
-        except BaseException:
+        except (Exception, asyncio.CancelledError):
             await self.rest()
             raise
         self.failure = ""

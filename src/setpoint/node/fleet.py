@@ -86,7 +86,7 @@ class Fleet:
             scales: what weighs models, and the node itself.
 
         Raises:
-            InvalidConfiguration: a model is certainly larger than the memory that there is.
+            InvalidConfiguration: a model, or the node itself, is certainly larger than the memory that there is.
         """
         self._config = config
         self._clock = clock
@@ -216,6 +216,7 @@ class Fleet:
     def abandon(self) -> None:
         """Refuse what is not answered by now, and tell all workers to end."""
         self.stop_loading()
+        self.harbour.stop()
         for berth in self.everything:
             berth.abandon()
 

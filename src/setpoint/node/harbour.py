@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-from setpoint.core import Draining, NotReady, RefusedError, SetpointError
+from setpoint.core import Draining, InvalidConfiguration, NotReady, RefusedError, SetpointError
 from setpoint.machine import read_machine
 from setpoint.node.berth import Berth
 from setpoint.node.crew import NS
@@ -47,6 +47,9 @@ class Harbour:
             now_ns: the node's clock.
             on_bug: logs a bug of ours and returns its reference.
             scales: what weighs models, and the node itself.
+
+        Raises:
+            InvalidConfiguration: the node itself holds that much.
         """
         self.memory_bytes = memory_bytes
         self.wakes, self.wake_failures, self.parks = Counter[str](), Counter[str](), Counter[str]()
@@ -58,8 +61,14 @@ class Harbour:
         self._expected: dict[str, asyncio.Future[None]] = {}
         self._measuring: asyncio.Task[None] | None = None
         self._measured_ns = 0
-        self._lot = ParkingLot(memory_bytes or _UNBOUNDED_BYTES, wakes_at_once)
-        self._lot.budget_bytes -= scales.own_bytes() if memory_bytes else 0
+        self._stopped = False
+        own_bytes = scales.own_bytes() if memory_bytes else 0
+        if 0 < memory_bytes <= own_bytes + _SMALL_BYTES:
+            raise InvalidConfiguration(
+                f"--memory {bytes_text(memory_bytes)} leaves nothing for models: the node itself holds "
+                f"{bytes_text(own_bytes)}; give it at least {bytes_text(own_bytes + 2 * _SMALL_BYTES)}"
+            )
+        self._lot = ParkingLot((memory_bytes or _UNBOUNDED_BYTES) - own_bytes, wakes_at_once)
 
     # --- who is here ---------------------------------------------------------------------------------------------
 
@@ -191,6 +200,10 @@ class Harbour:
             self._measuring = asyncio.create_task(self._measure())
             self._measuring.add_done_callback(self._measurement_done)
 
+    def stop(self) -> None:
+        """Begin to wake and park nobody any more."""
+        self._stopped = True
+
     async def close(self) -> None:
         """Wait until no model is being woken or parked; the models themselves have been closed."""
         turns = [*self._turns.values(), *([] if self._measuring is None else [self._measuring])]
@@ -205,6 +218,8 @@ class Harbour:
         return Use(berth.pinned or berth.in_flight > 0, berth.used_ns)
 
     def _decide(self) -> None:
+        if self._stopped:
+            return
         for action in self._lot.decide(self._now_ns(), self._use):
             berth = self._berths[action.name]
             match action:

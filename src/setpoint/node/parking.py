@@ -4,8 +4,8 @@ A parked model costs a few kilobytes and answers after its wake; an awake one co
 
 - Who is asked and is not awake is woken, first come first served, at most so many at once: waking takes a core.
 - Where there is no room, idle models are parked for it, the least recently used first.
-- A model that was just woken stays for ten times what its wake took (at least a second, at most half a minute), asked
-  or not. So however many models are asked in turn, little of the time goes into waking them again.
+- A model that was just woken stays for five times what its wake took (at least a second, at most ten), asked or not.
+  So however many models are asked in turn, little of the time goes into waking them again.
 - A model with a request in it is never parked.
 - A model that is larger than all the memory there is, is not woken.
 
@@ -21,8 +21,8 @@ import msgspec
 
 _S = 1_000_000_000
 _LEAST_STAY_NS = _S
-_STAY_WAKES = 10
-_LONGEST_STAY_NS = 30 * _S
+_STAY_WAKES = 5
+_LONGEST_STAY_NS = 10 * _S
 _FIRST_RETRY_NS, _LAST_RETRY_NS = _S, 60 * _S
 
 

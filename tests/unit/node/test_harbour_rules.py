@@ -23,7 +23,7 @@ from setpoint.testing import SimulatedClock
 from setpoint.worker import WorkerEvents, WorkerSpec
 
 MIB = 1 << 20
-OWN_MIB, BOUND_MIB, MODEL_MIB = 20, 70, 20
+OWN_MIB, BOUND_MIB, MODEL_MIB = 20, 75, 20
 MODELS = 4
 picks = st.integers(0, 2**16)
 
@@ -135,6 +135,7 @@ class Quay:
 
     def close(self) -> None:
         async def end() -> None:
+            self.harbour.stop()
             for berth in self.berths:
                 berth.abandon()
             await asyncio.gather(*(berth.close() for berth in self.berths))
