@@ -174,7 +174,7 @@ def test_a_model_larger_than_the_memory_is_refused_at_the_start_with_numbers(
     home: Path, serve: Callable[..., RunningNode], pack: Callable[..., str], encoder: Path
 ) -> None:
     name = pack(encoder, "wide")
-    node = serve.unready(name, options=["--memory=110MiB"])  # type: ignore[attr-defined]
+    node = serve.unready(name, options=["--memory=85MiB"])  # type: ignore[attr-defined]
     assert node.process.wait(30) == 2
     assert "model 'wide' needs more than 64 MiB, and --memory leaves for models" in node.log
     node = serve.unready(name, options=["--memory=20MiB"])  # type: ignore[attr-defined]
