@@ -4,7 +4,7 @@ A ResNet-18-sized model takes an image of 1 × 3 × 224 × 224 (602 KB as bytes,
 and a node asked over each wire, take turns in one run, several rounds; only one of them works at a time. Answers are
 checked.
 
-    python benchmarks/wires/run.py [--rounds 5] [--seconds 8] [--connections 8] [--wires json,binary,grpc,shared] [--json]
+    python benchmarks/wires/run.py [--rounds 5] [--seconds 8] [--connections 8] [--wires json,binary] [--json]
 
 Ratios are of the same round, so that a machine that is slower for a while is slower for both; printed is their median,
 and the lowest and the highest.
