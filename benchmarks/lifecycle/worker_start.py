@@ -1,4 +1,4 @@
-"""How long a worker takes from being asked for to ready, and to its first answer: new interpreter or forked.
+"""How long a worker takes from being asked for to ready, to its first answer, and to end: new interpreter or forked.
 
     python benchmarks/lifecycle/worker_start.py build/minilm/encoder.onnx --rounds 10
 
@@ -64,6 +64,7 @@ async def one_start(
         raise SystemExit(f"the worker did not answer: {ran}")
     answered_ms = 1e3 * (time.perf_counter() - begun)
     memory_mib = pss_bytes(worker.pid) / 2**20
+    closed = time.perf_counter()
     worker.close()
     await listener.reports.get()
     return {
@@ -72,6 +73,7 @@ async def one_start(
         "warmup_ms": ready.warmup_ms,
         "ready_ms": ready_ms,
         "answered_ms": answered_ms,
+        "ended_ms": 1e3 * (time.perf_counter() - closed),
         "pss_mib": memory_mib,
     }
 

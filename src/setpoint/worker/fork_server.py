@@ -32,6 +32,8 @@ REQUEST_LIMIT_BYTES = 1 << 12
 NAME = "setpoint-forks"
 _SAFE_ENGINES = frozenset({"onnxruntime", "python"})
 """Engines that start no threads when they are imported; any other is imported by its worker."""
+_NOTHING_TO_CLOSE = frozenset({"onnxruntime"})
+"""Engines of which the kernel takes everything back: no code of the user's that wants to say good-bye."""
 _ADOPTION_LIMIT_S = 10.0
 
 
@@ -66,7 +68,8 @@ def main(control_fd: int, node_pid: int) -> int:
     if calling is None:
         return 0
     _reseed()
-    run_worker(calling.descriptors, calling.request.arena_limit_bytes)
+    runs_nobodys_code = _NOTHING_TO_CLOSE.issuperset(calling.request.engines)
+    run_worker(calling.descriptors, calling.request.arena_limit_bytes, leave_at_once=runs_nobodys_code)
     return 0
 
 

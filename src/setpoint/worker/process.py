@@ -258,12 +258,14 @@ def ignore_group_signals() -> None:
     signal.pthread_sigmask(signal.SIG_UNBLOCK, messages.NOT_FOR_WORKERS)
 
 
-def run_worker(descriptors: Sequence[int], arena_limit_bytes: int) -> None:
+def run_worker(descriptors: Sequence[int], arena_limit_bytes: int, *, leave_at_once: bool = False) -> None:
     """Serve until the node is gone.
 
     Args:
         descriptors: of the channel, the requests' arena and the two answers' arenas.
         arena_limit_bytes: of each.
+        leave_at_once: end the process then, without taking interpreter and engine apart first. A parked model's memory
+            is waited for by the next one: this gives it back in a tenth of the time.
     """
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(name)s %(message)s")
     for descriptor in descriptors:
@@ -274,6 +276,10 @@ def run_worker(descriptors: Sequence[int], arena_limit_bytes: int) -> None:
     worker = Worker(channel, Arena(requests_fd, arena_limit_bytes), answers)
     with contextlib.suppress(BrokenPipeError, ConnectionResetError):
         worker.serve()
+    if leave_at_once:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(0)
     worker.close()
 
 
