@@ -118,6 +118,12 @@ def test_a_matrix_of_low_rank_becomes_two(perceptron: Path, tmp_path: Path) -> N
     assert shapes == {"first_a": [64, 16], "first_b": [16, 256], "w2": [256, 10]}
 
 
+def test_a_student_learns_the_answers(perceptron: Path, tmp_path: Path) -> None:
+    found = errors(made("distilled", perceptron, tmp_path, digits()), perceptron, digits())
+    assert list(found) == ["student-64", "student-256"]
+    assert max(found.values()) < 0.5, "of answers that vary by as much as they are long"
+
+
 def test_static_int8_leaves_out_what_hurts(convolution: Path, tmp_path: Path) -> None:
     rows = digits().reshape(-1, 1, 8, 8)
     found = errors(made("int8-static", convolution, tmp_path, rows), convolution, rows)
@@ -142,6 +148,7 @@ def test_openvino_runs_the_original_itself(perceptron: Path, tmp_path: Path) -> 
         ("fused", "no pattern of a transformer was found to fuse"),
         ("fp16", "onnxruntime gains from 16-bit floats on ARM processors with fp16 only"),
         ("low-rank", "which directions matter is learned from real rows"),
+        ("distilled", "a student learns from 100 real rows or more"),
         ("int8-static", "ranges of activations need real rows"),
     ],
 )

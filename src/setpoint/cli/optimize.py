@@ -40,6 +40,12 @@ _PICTURES = (".html", ".svg", ".png")
 )
 @click.option("--budget", type=Duration(), default=600.0, show_default="10m", help="Begin nothing new after this time.")
 @click.option("--length", type=click.IntRange(1), help="Of free axes such as a sequence's, where rows are made up.")
+@click.option(
+    "--allow",
+    type=click.Choice(["train"]),
+    multiple=True,
+    help="train: also makers that train, such as a student that learns the model's answers.",
+)
 @click.option("--fresh", is_flag=True, help="Make and measure again what is remembered from earlier runs.")
 @click.option("--json", "as_json", is_flag=True, help="Print a record instead of a page.")
 @click.option(
@@ -58,6 +64,7 @@ def command(
     metric: str | None,
     budget: float,
     length: int | None,
+    allow: tuple[str, ...],
     fresh: bool,
     as_json: bool,
     picture: Path | None,
@@ -82,6 +89,7 @@ def command(
         user_metric=user_metric,
         budget_s=budget,
         length=length,
+        training="train" in allow,
         cache=None if fresh else registry.root / CACHE_FOLDER,
     )
     with telling(f"opening {model}") as tell, tempfile.TemporaryDirectory(prefix="setpoint-optimize-") as workdir:

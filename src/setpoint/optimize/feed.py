@@ -16,7 +16,8 @@ from setpoint.formats import made_up_rows, read_rows
 Arrays = Mapping[str, NDArray[Any]]
 MADE_UP_ROWS = 256
 _SEED = 20_260
-_CALIBRATION_SHARE, _CALIBRATION_MOST_ROWS = 0.25, 200
+_CALIBRATION, _TRAINING = (200, 0.25), (20_000, 0.5)
+"""Rows at most, and their share of all: what makers see to take ranges from, or to learn from."""
 
 
 class Feed:
@@ -71,13 +72,14 @@ class Examples(msgspec.Struct, frozen=True):
         labels = None if self.labels is None else self.labels[which]
         return Examples(tuple(array[which] for array in self.arrays), labels, self.origin, self.real)
 
-    def split(self) -> tuple[Examples, Examples]:
+    def split(self, *, training: bool = False) -> tuple[Examples, Examples]:
         """Rows to calibrate with and rows to judge with, shuffled, so that the first of them are like the rest.
 
         No row is in both: a maker must not see what judges it.
         """
         order = np.random.default_rng(_SEED).permutation(self.rows)
-        count = min(_CALIBRATION_MOST_ROWS, round(self.rows * _CALIBRATION_SHARE))
+        most, share = _TRAINING if training else _CALIBRATION
+        count = min(most, round(self.rows * share))
         return self.take(order[:count]), self.take(order[count:])
 
 

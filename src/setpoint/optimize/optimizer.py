@@ -63,6 +63,7 @@ class Request(msgspec.Struct, frozen=True):
         budget_s: no new step begins after it.
         length: of free inner axes of made-up rows.
         makers: names of those to use; empty uses all.
+        training: use makers that train, too; they are given more rows to learn from, so fewer are left to judge with.
         cache: folder that remembers what was made and measured; None remembers nothing.
     """
 
@@ -73,6 +74,7 @@ class Request(msgspec.Struct, frozen=True):
     budget_s: float = 600.0
     length: int | None = None
     makers: tuple[str, ...] = ()
+    training: bool = False
     cache: Path | None = None
 
 
@@ -131,7 +133,9 @@ class Optimizer:
             ModelError: the original itself fails.
         """
         examples = self._examples()
-        calibration, judged = examples.split() if examples.rows > 1 else (examples, examples)
+        calibration, judged = (
+            examples.split(training=self._request.training) if examples.rows > 1 else (examples, examples)
+        )
         self._staging = Staging(self._bundle, self._folder, self._workdir)
         entries, skipped = self._make(calibration)
         manifest = msgspec.structs.replace(
@@ -176,7 +180,7 @@ class Optimizer:
             spec.name: array for spec, array in zip(self._signature.inputs, calibration.arrays, strict=True)
         }
         np.savez(rows, **columns)
-        names = self._request.makers or tuple(maker_names())
+        names = self._request.makers or tuple(maker_names(training=self._request.training))
         for name in names:
             # One maker may take half of what is left, so that a slow one leaves time for those after it.
             left_s = (_MAKER_SHARE * self._request.budget_s - self._spent_s()) / (1 if name == names[-1] else 2)

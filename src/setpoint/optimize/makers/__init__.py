@@ -20,14 +20,24 @@ BUILT_IN = {
     "weights-only": "setpoint.optimize.makers.weights_only:WeightsOnlyMaker",
     "low-rank": "setpoint.optimize.makers.low_rank:LowRankMaker",
     "int8-static": "setpoint.optimize.makers.static_int8:StaticInt8Maker",
+    "distilled": "setpoint.optimize.makers.distilled:DistilledMaker",
 }
 
 _log = logging.getLogger("setpoint.optimize")
 
 
-def maker_names() -> list[str]:
-    """Every maker there is, the cheap ones of ours first. Loads those of other distributions only."""
-    return [*BUILT_IN, *(offer.name for offer in _offers())]
+TRAINING = ("distilled",)
+"""Those of ours that train; known without importing them."""
+
+
+def maker_names(*, training: bool) -> list[str]:
+    """Every maker there is, the cheap ones of ours first. Loads those of other distributions only.
+
+    Args:
+        training: those as well that train.
+    """
+    ours = [name for name in BUILT_IN if training or name not in TRAINING]
+    return [*ours, *(offer.name for offer in _offers() if training or not getattr(offer.loaded, "trains", False))]
 
 
 def maker(name: str) -> Maker:
