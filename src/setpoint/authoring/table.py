@@ -28,6 +28,7 @@ from setpoint.core import InvalidConfiguration, MissingExtra, ModelError
 
 BATCH_ROWS = 256
 """A data frame costs its milliseconds whether it has one row or hundreds."""
+_MISSING_WORD = b"\x00missing"  # of no category, which is what many encoders take a missing word for
 _UNKNOWN_CATEGORY = "Unknown Category"  # how ONNX Runtime's encoder says it
 KINDS: dict[str, Any] = {"number": float, "integer": int, "text": str, "boolean": bool}
 
@@ -55,6 +56,8 @@ class TableShape(msgspec.Struct, frozen=True):
         width: of anything else, numbers per row; 0 for one number without an axis of its own.
         method: of the pipeline: ``predict`` or ``transform``.
         trusted: types in a skops file that the user said to trust.
+        label_by_score: the label is that of the best probability, so the pipeline need not be run for it again.
+        missing_words: a graph takes a word that stands for a missing one, and answers as the pipeline does.
     """
 
     columns: tuple[TableColumn, ...]
@@ -64,6 +67,8 @@ class TableShape(msgspec.Struct, frozen=True):
     width: int = 0
     method: str = "predict"
     trusted: tuple[str, ...] = ()
+    label_by_score: bool = False
+    missing_words: bool = False
 
 
 class TableModel(Model):
@@ -134,8 +139,11 @@ def ask(pipeline: Any, shape: TableShape, values: Mapping[str, Sequence[Any]]) -
     """
     frame = data_frame(shape, values)
     try:
-        given = getattr(pipeline, shape.method)(frame)
         probabilities = pipeline.predict_proba(frame) if shape.probabilities else None
+        if probabilities is not None and shape.label_by_score:
+            given = np.asarray(pipeline.classes_)[np.asarray(probabilities).argmax(axis=1)]
+        else:
+            given = getattr(pipeline, shape.method)(frame)
     except (ValueError, TypeError) as error:  # how the library says that a value is not one it takes
         raise InvalidInput(f"the model refuses these rows: {brief(error)}") from error
     except Exception as error:
@@ -182,11 +190,12 @@ def graph_inputs(shape: TableShape, values: Mapping[str, Sequence[Any]]) -> dict
     inputs = {}
     for position, column in enumerate(shape.columns):
         elements = values[column.name]
-        if column.kind != "number" and any(element is None for element in elements):
+        absent = column.kind != "number" and any(element is None for element in elements)
+        if absent and not (column.kind == "text" and shape.missing_words):
             raise InvalidInput(f"column {column.name!r}: this model takes no missing {column.kind}")
         if column.kind == "text":
             array = np.empty(len(elements), np.object_)
-            array[:] = [element.encode() for element in elements]
+            array[:] = [_MISSING_WORD if element is None else element.encode() for element in elements]
         elif column.kind == "number":
             array = np.array([np.nan if element is None else element for element in elements], np.float32)
         else:

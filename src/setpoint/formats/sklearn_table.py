@@ -81,8 +81,11 @@ def pack_table(
     trials, shape = _trials(estimator, shape, learnt, title)
     files: dict[str, Path] = {}
     artifact = workdir / ARTIFACT
+    shape = msgspec.structs.replace(shape, label_by_score=_label_is_best(estimator, shape, trials))
     try:
-        checks = [_converted(estimator, shape, trials, artifact, title)]
+        open_to_holes = msgspec.structs.replace(shape, missing_words=True)
+        checks = [_converted(estimator, open_to_holes, trials, artifact, title)]
+        shape = msgspec.structs.replace(shape, missing_words=_has_missing_words(shape, trials))
         files[ARTIFACT] = artifact
         model = f'sp.uses("{ARTIFACT}")'
     except ConversionMismatch as error:
@@ -149,6 +152,25 @@ def _trials(
     return taken, shape
 
 
+def _has_missing_words(shape: TableShape, trials: list[tuple[Values, str]]) -> bool:
+    words = [column.name for column in shape.columns if column.kind == "text"]
+    return any(None in values[name] for values, _ in trials for name in words)
+
+
+def _label_is_best(estimator: Any, shape: TableShape, trials: list[tuple[Values, str]]) -> bool:
+    """Whether the label is always that of the best probability, as it is for most classifiers (not for some SVMs)."""
+    if not shape.probabilities:
+        return False
+    for values, _ in trials:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            answers = ask_pipeline(estimator, shape, values)
+        best = np.asarray(answers["probabilities"]).argmax(axis=1)
+        if [shape.labels[position] for position in best.tolist()] != answers["label"]:
+            return False
+    return True
+
+
 def _with_width(estimator: Any, shape: TableShape, values: Values) -> TableShape:
     if shape.labels:
         return shape
@@ -164,8 +186,9 @@ def _converted(estimator: Any, shape: TableShape, trials: list[tuple[Values, str
     Raises:
         ConversionMismatch: there is none, or it answers differently; the message says why.
     """
-    if any(None in values[column.name] for values, _ in trials for column in shape.columns if column.kind != "number"):
-        raise ConversionMismatch("it takes missing words, which ONNX cannot say")
+    kinds = {column.kind for values, _ in trials for column in shape.columns if None in values[column.name]}
+    if kinds - {"number", "text"}:
+        raise ConversionMismatch(f"it takes a missing {min(kinds - {'number', 'text'})}, which ONNX cannot say")
     artifact.write_bytes(_graph(estimator, shape, title))
     try:
         executable = load_onnx(artifact, EngineOptions(), quiet=True)
