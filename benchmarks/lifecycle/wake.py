@@ -61,6 +61,7 @@ def measure(node: RunningNode, body: bytes, wakes: int) -> tuple[list[float], li
     cold_ms: list[float] = []
     warm_ms: list[float] = []
     turn = 0
+    time.sleep(10.0)  # after the node's own start, too, nobody has to stay awake
     while len(cold_ms) < wakes:
         name = NAMES[turn % 2]
         turn += 1
