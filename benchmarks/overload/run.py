@@ -196,7 +196,7 @@ def print_maxima(workload: Workload, points: list[Point], raw: float, arguments:
         if server not in arguments.only:
             continue
         record = measure(server, workload, raw * 0.6, arguments.seconds, variant, ("--find-max",))
-        maximum = record["maximum"]["rate_per_s"]
+        maximum = record["maximum"]["rate_per_s"] or 0.0
         print(f"\n{server}, {variant} alone: {maximum:.0f}/s proven ({maximum / raw:.2f} of the raw engine).")
         for point in points:
             if point.server == server and point.load > 1 and maximum:
