@@ -40,9 +40,10 @@ class BatchCounts:
         ratio_ppm: observed ÷ predicted time from a batch's start until its worker was free, in millionths.
         shared_input_ns: writing inputs, the whole batch's counted for each request in it.
         last_ns: when the last one ended, on the node's clock; 0 before.
+        told_output_ns: the most that was told of handling outputs; what is told next is not less.
     """
 
-    __slots__ = ("count", "last_ns", "ratio_ppm", "rows", "shared_input_ns", "sizes")
+    __slots__ = ("count", "last_ns", "ratio_ppm", "rows", "shared_input_ns", "sizes", "told_output_ns")
 
     def __init__(self) -> None:
         self.sizes: dict[int, BatchSize] = {}
@@ -51,6 +52,7 @@ class BatchCounts:
         self.shared_input_ns = 0
         self.ratio_ppm = RollingHistogram()
         self.last_ns = 0
+        self.told_output_ns = 0
 
     def add(
         self,

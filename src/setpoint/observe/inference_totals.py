@@ -60,7 +60,9 @@ def inference_totals(metrics: ModelMetrics) -> InferenceTotals:
     # Every request took part in all of its batch, as Triton counts. No total may ever fall: clients subtract.
     input_ns = batches.shared_input_ns
     queue_ns = queue.total + cache.coalesced_ns
-    output_ns = total.total - cache.hit_ns - queue_ns - run.total - input_ns
+    # What is left falls where a batch's inputs took long, or its clients left before their answers were counted.
+    output_ns = max(batches.told_output_ns, total.total - cache.hit_ns - queue_ns - run.total - input_ns)
+    batches.told_output_ns = output_ns
     return InferenceTotals(
         last_inference_ns=batches.last_ns,
         inference_count=batches.rows,
@@ -70,7 +72,7 @@ def inference_totals(metrics: ModelMetrics) -> InferenceTotals:
         queue=DurationTotal(answered, queue_ns),
         compute_input=DurationTotal(computed, input_ns),
         compute_infer=DurationTotal(computed, run.total),
-        compute_output=DurationTotal(computed, max(0, output_ns)),
+        compute_output=DurationTotal(computed, output_ns),
         cache_hit=DurationTotal(cache.hits + cache.shared_hits, cache.hit_ns),
         cache_miss=DurationTotal(cache.misses, cache.miss_ns),
         batch_sizes=tuple(sorted(batches.sizes.values(), key=lambda size: size.rows)),

@@ -179,6 +179,19 @@ def test_no_total_falls_when_batches_of_another_size_come() -> None:
         last = totals.compute_input.ns
 
 
+def test_no_total_falls_when_clients_leave_before_their_answers() -> None:
+    metrics = ModelMetrics()
+    last = 0
+    for answered in (4, 1, 0, 4):
+        metrics.batches.add(4, S, 10 * MS, 12 * MS, MS, 0, 4)
+        for _ in range(answered):
+            metrics.answered(Ended(S), S + 15 * MS)
+        totals = inference_totals(metrics)
+        assert totals.compute_output.ns >= last
+        last = totals.compute_output.ns
+    assert last > 0
+
+
 def test_what_the_cache_answered_counts_as_success_and_not_as_work() -> None:
     metrics = busy_minute()
     metrics.cache = CacheCounts()
