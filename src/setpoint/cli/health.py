@@ -42,6 +42,9 @@ EXTRAS = {
 }
 """What each optional extra is for; a test compares with pyproject.toml."""
 
+_ENGINE_MODULES = {"litert": "ai_edge_litert"}
+"""What an engine imports, where that is not its own name."""
+
 SHARED_MEMORY_BYTES = 64 * MIB
 """Docker's default; less than that is soon full of batches."""
 
@@ -176,8 +179,9 @@ def _check_engine(name: str) -> Check:
         return Check(about, MISSING, error.message, "install what it names, or do without this engine")
     except Exception as error:  # the library itself failed to load
         return Check(about, BROKEN, f"cannot be loaded: {error}".partition("\n")[0], "install Setpoint again")
-    version = metadata.version(name) if name in metadata.packages_distributions() else platform.python_version()
-    return Check(about, OK, version)
+    # Asked by module: xgboost may come from xgboost-cpu. The Python engine's version is Python's.
+    providers = metadata.packages_distributions().get(_ENGINE_MODULES.get(name, name), [])
+    return Check(about, OK, metadata.version(providers[0]) if providers else platform.python_version())
 
 
 def check_registry(registry: Registry) -> list[Check]:

@@ -39,6 +39,8 @@ def test_every_engine_is_loaded_with_its_version() -> None:
     checks = {check.about: check for check in check_engines()}
     assert checks["engine onnxruntime"] == Check("engine onnxruntime", "ok", metadata.version("onnxruntime"))
     assert checks["engine python"].status == "ok"
+    assert checks["engine xgboost"] == Check("engine xgboost", "ok", metadata.version("xgboost-cpu"))
+    assert checks["engine litert"] == Check("engine litert", "ok", metadata.version("ai-edge-litert"))
 
 
 def test_a_missing_extra_says_what_for_and_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
