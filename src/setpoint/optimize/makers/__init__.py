@@ -13,13 +13,14 @@ from setpoint.optimize.makers.base import Made, Maker, MakerJob
 ENTRY_POINT_GROUP = "setpoint.makers"
 
 BUILT_IN = {
-    "int8-dynamic": "setpoint.optimize.makers.dynamic_int8:DynamicInt8Maker",
+    # In the order asked: what costs little and gains most comes first, since the budget may end in between.
     "openvino": "setpoint.optimize.makers.openvino:OpenvinoMaker",
-    "fp16": "setpoint.optimize.makers.half:HalfMaker",
-    "fused": "setpoint.optimize.makers.fused:FusedMaker",
-    "weights-only": "setpoint.optimize.makers.weights_only:WeightsOnlyMaker",
-    "low-rank": "setpoint.optimize.makers.low_rank:LowRankMaker",
+    "int8-dynamic": "setpoint.optimize.makers.dynamic_int8:DynamicInt8Maker",
     "int8-static": "setpoint.optimize.makers.static_int8:StaticInt8Maker",
+    "fused": "setpoint.optimize.makers.fused:FusedMaker",
+    "fp16": "setpoint.optimize.makers.half:HalfMaker",
+    "low-rank": "setpoint.optimize.makers.low_rank:LowRankMaker",
+    "weights-only": "setpoint.optimize.makers.weights_only:WeightsOnlyMaker",
     "distilled": "setpoint.optimize.makers.distilled:DistilledMaker",
 }
 

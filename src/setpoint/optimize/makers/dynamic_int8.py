@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from onnx import TensorProto
+
 from setpoint.optimize.makers.base import Made, MakerJob
 from setpoint.optimize.makers.graphs import read_whole, require_products
 from setpoint.optimize.makers.prepared import prepared
@@ -45,8 +47,12 @@ class DynamicInt8Maker:
             per_channel=True,
             reduce_range=job.saturates,
             weight_type=QuantType.QInt8,
-            # Products of two activations, as in attention, have no weights to shrink and lose the most.
-            extra_options={"MatMulConstBOnly": True},
+            extra_options={
+                # Products of two activations, as in attention, have no weights to shrink and lose the most.
+                "MatMulConstBOnly": True,
+                # For what lies behind operators that shape inference does not know, such as scikit-learn's.
+                "DefaultTensorType": TensorProto.FLOAT,
+            },
         )
         bits = "7 bits, since this processor has no VNNI" if job.saturates else "8 bits"
         return Made(name, "int8", artifact, note=f"{', '.join(operators)}: weights of {bits} per channel")

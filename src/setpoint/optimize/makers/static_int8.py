@@ -60,7 +60,14 @@ class StaticInt8Maker:
         # In a transformer the sums and norms between products lose more than they save; between convolutions a graph
         # must stay quantised throughout, or it converts to and fro.
         operators = None if found.convolutions else _PRODUCTS_ONLY
-        tries = {method: self._quantise(job, source, method, operators, ()) for method in _METHODS}
+        tries, problem = {}, ""
+        for method in _METHODS:
+            try:
+                tries[method] = self._quantise(job, source, method, operators, ())
+            except (ValueError, RuntimeError) as error:  # the tool cannot collect ranges this way for every graph
+                problem = str(error)
+        if not tries:
+            raise InvalidConfiguration(f"no way of taking ranges works for this model: {problem}")
         errors = {method: relative_error(expected, answers(job, path)) for method, path in tries.items()}
         method = min(errors, key=errors.__getitem__)
         note = f"{method} ranges, answers off by {errors[method]:.1%}"
@@ -126,6 +133,8 @@ class StaticInt8Maker:
             activation_type=QuantType.QUInt8 if x86 else QuantType.QInt8,
             weight_type=QuantType.QInt8,
             calibrate_method=CalibrationMethod[method],
+            # For what lies behind operators that shape inference does not know, such as scikit-learn's.
+            extra_options={"DefaultTensorType": onnx.TensorProto.FLOAT},
         )
         return path
 
