@@ -12,6 +12,7 @@ from onnx import TensorProto, helper, numpy_helper
 from sklearn.datasets import load_digits
 from sklearn.linear_model import LogisticRegression
 
+from setpoint.cli.main import main
 from setpoint.core import InvalidConfiguration, Objective
 from setpoint.machine import engine_fingerprint, read_machine
 from setpoint.optimize import EVIDENCE, Optimizer, Request
@@ -244,3 +245,30 @@ def test_a_python_class_has_no_variants(tmp_path) -> None:
     bundle, _ = pack_source(source, registry=registry)
     with pytest.raises(InvalidConfiguration, match="is a Python class; variants are made of models that are graphs"):
         Optimizer(bundle, registry.folder(bundle), tmp_path, Request())
+
+
+def test_the_command_prints_the_study_stores_it_and_draws_it(classifier, labelled, home, tmp_path, capsys) -> None:
+    picture = tmp_path / "front.html"
+    arguments = ["optimize", str(classifier), "--data", str(labelled), "--objective", "p99<=5s, drop<=1%"]
+    code = main([*arguments, "--budget", "4s", "--json", "--picture", str(picture)])
+    record = json.loads(capsys.readouterr().out)
+    assert code == 0
+    assert record["stored"] == "digits:2"
+    assert record["chosen"]["rate_per_s"] > 0
+    assert record["answer"]
+    assert picture.read_text().startswith("<!doctype html>")
+    assert main(["inspect", "digits"]) == 0
+    page = capsys.readouterr().out
+    assert "PROFILE" in page
+    assert "optimize.json" in page
+
+
+def test_bench_shows_the_worker_beside_the_bare_engine(classifier, home, capsys) -> None:
+    assert main(["bench", str(classifier), "--threads", "1", "--budget", "1s", "--json"]) == 0
+    record = json.loads(capsys.readouterr().out)
+    assert record["model"] == "digits:1"
+    sizes = [row["alone"]["rows"] for row in record["rows"]]
+    assert sizes[0] == 1
+    for row in record["rows"]:
+        assert row["worker"]["rows"] == row["through"]["rows"] == row["alone"]["rows"]
+        assert row["through"]["p50_ms"] > row["worker"]["p50_ms"] > 0, "there and back takes its time"
