@@ -1,6 +1,7 @@
 """The Open Inference Protocol over gRPC: a real node, and channels of gRPC's own library."""
 
 import gzip
+import re
 import socket
 import threading
 from collections.abc import Callable, Iterator
@@ -130,6 +131,17 @@ def test_a_model_answers_as_it_does_over_rest(pack, serve, connect):
     rest = {"inputs": [{"name": "x", "datatype": "FP32", "shape": [3, 4], "data": rows.tolist()}]}
     assert node.ask("POST", "/v2/models/model/infer", rest).json["outputs"][0]["data"] == y.reshape(-1).tolist()
     assert node.outcomes() == {"ok": 2}
+
+
+def test_an_answer_is_followed_by_what_rest_says_in_headers(pack, serve, connect):
+    node = serve(pack(twice()), options=GRPC)
+    _, call = connect(node).method("ModelInfer").with_call(ask("model", ROW), 20)
+    trailers = dict(call.trailing_metadata())
+    rest = {"inputs": [{"name": "x", "datatype": "FP32", "shape": [1, 4], "data": ROW.tolist()}]}
+    headers = node.ask("POST", "/v2/models/model/infer", rest).headers
+    for name in ("setpoint-model", "setpoint-variant"):
+        assert trailers[name] == headers[name]
+    assert re.fullmatch(r"queue;dur=[\d.]+, run;dur=[\d.]+", trailers["server-timing"])
 
 
 def test_a_node_says_what_it_is_and_what_it_serves(pack, serve, connect):

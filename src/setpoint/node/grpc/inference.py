@@ -26,12 +26,15 @@ class Inference:
         self._streams: set[_Stream] = set()
 
     async def infer(self, body: bytes, context: Any) -> bytes:
-        """``ModelInfer``.
+        """``ModelInfer``. What HTTP says in headers of an answer follows it as trailing metadata.
 
         Raises:
             SetpointError: why there is no answer.
         """
-        return await self._submit(self._read(body), context, streams=False).response()
+        request = self._submit(self._read(body), context, streams=False)
+        response = await request.response()
+        context.set_trailing_metadata(_told(request))
+        return response
 
     async def stream(self, messages: AsyncIterator[bytes], context: Any) -> None:
         """``ModelStreamInfer``: one response for each request, in the order of the requests, errors among them."""
@@ -81,6 +84,17 @@ def _read_headers(context: Any, request: GrpcTensorRequest) -> None:
     }
     if headers:
         read_terms(headers, request)
+
+
+def _told(request: GrpcTensorRequest) -> tuple[tuple[str, str], ...]:
+    """Which model answered, which variant of it, and where the time went."""
+    bundle = request.service.config.bundle
+    queue_ms, run_ms = (request.started_ns - request.arrived_ns) * 1e-6, request.run_ns * 1e-6
+    told = [("setpoint-model", f"{bundle.name}@{bundle.digest}")]
+    if request.variant:
+        told.append(("setpoint-variant", request.variant))
+        told.append(("server-timing", f"queue;dur={queue_ms:.3f}, run;dur={run_ms:.3f}"))
+    return tuple(told)
 
 
 def _hold_deadline(context: Any, request: GrpcTensorRequest) -> None:
