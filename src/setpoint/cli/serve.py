@@ -23,9 +23,9 @@ from setpoint.cli.many import expanded
 from setpoint.cli.progress import working
 from setpoint.cli.references import complete_reference_or_path
 from setpoint.cli.sources import packing_options
-from setpoint.core import InvalidConfiguration
+from setpoint.core import InvalidConfiguration, Limits
 from setpoint.machine import engine_fingerprint, read_machine
-from setpoint.node import ModelConfig, NodeConfig, best_layout, run_node
+from setpoint.node import ModelConfig, NodeConfig, best_layout, run_node, terms_of
 from setpoint.registry import Registry, open_model
 
 _SHOWN_MODELS = 10
@@ -216,6 +216,12 @@ class _Announcement:
         shown = self._models[:_SHOWN_MODELS]
         for model in shown:
             _line("serving", f"{model.bundle.reference}   {signature_text(model.bundle)}   {_form(model)}")
+        for model in shown:
+            if model.objective is not None and model.batching is None and not _measured_here(model):
+                reference = model.bundle.reference
+                _line(
+                    "note", f"how long {reference} runs is learned as requests come; setpoint optimize measures it"
+                )
         if more := len(self._models) - len(shown):
             _line("", f"and {more} more, which {self._url}/docs lists")
         for model in shown:
@@ -232,6 +238,11 @@ class _Announcement:
             "threads": model.threads,
             "paths": {call.endpoint: call.path for call in calls(bundle.name, bundle.manifest)},
         }
+
+
+def _measured_here(model: ModelConfig) -> bool:
+    """Whether this machine's run times of what answers are known before the first request."""
+    return terms_of(model, Limits(), engine_fingerprint).variants[0].profile is not None
 
 
 def _form(model: ModelConfig) -> str:
