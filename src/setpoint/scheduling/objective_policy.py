@@ -90,7 +90,7 @@ class ObjectivePolicy(Policy[T]):
     ) -> Refuse[T] | None:
         """Whether a request would be answered in time, by what is predicted."""
         budget_ns = request.deadline_ns - self._margin_ns - now_ns
-        alone_ns = laws.fastest.ns(request.rows)
+        alone_ns = laws.fastest.hoped_ns(request.rows)
         if alone_ns > budget_ns:
             # Nothing is learned from what is refused: on an idle node one is let through now and then, and corrects us.
             if pool.idle and not self.queue.requests and laws.may_probe(now_ns):
@@ -121,7 +121,7 @@ class ObjectivePolicy(Policy[T]):
                     others_ns += full * aim.wait_ns(size) + (aim.wait_ns(rest) if rest else 0.0)
         begin_ns = pool.start_ns(batches, fastest.wait_ns(fastest.batch_rows), now_ns)
         begin_ns += others_ns / max(1, pool.workers)
-        return begin_ns - now_ns + fastest.ns(fastest.batch_rows if batches else beside + request.rows)
+        return begin_ns - now_ns + fastest.hoped_ns(fastest.batch_rows if batches else beside + request.rows)
 
     def put_back(self, request: T, pool: Pool, now_ns: int) -> None:
         """Wait again."""
@@ -182,7 +182,7 @@ class ObjectivePolicy(Policy[T]):
             if limiting is self._probe and tightest == 0 and budget_ns > 0:
                 self._probe = None
                 return self._start(worker, laws.fastest_index, lane, laws, 1, limiting.rows)
-            hopeless = budget_ns < (laws.fastest.ns(limiting.rows) if self._has_objective else 0)
+            hopeless = budget_ns < (laws.fastest.hoped_ns(limiting.rows) if self._has_objective else 0)
             picked = None if hopeless else self._pick(lane, laws, budget_ns, pool, now_ns)
             if picked is None:
                 self._give_up(lane, tightest, laws, pool, now_ns, refused)
@@ -241,7 +241,7 @@ class ObjectivePolicy(Policy[T]):
             fastest = self._laws_of(each, items[0]).fastest
             batch_rows = self._batch_rows(each, fastest)
             step = max(1, batch_rows * len(items) // each.rows)
-            full_ns = int(fastest.ns(min(batch_rows, each.rows)))
+            full_ns = int(fastest.hoped_ns(min(batch_rows, each.rows)))
             next_ns = int(fastest.wait_ns(min(batch_rows, each.rows)))
             for place in range(count if each is lane else 0, len(items), step):
                 if free_ns[0] + full_ns > items[place].deadline_ns - self._margin_ns:
@@ -285,7 +285,7 @@ class ObjectivePolicy(Policy[T]):
             laws = self._laws_of(lane, lane.items[0])
             while lane.items:
                 first = lane.items[0]
-                run_ns = laws.fastest.ns(first.rows) if foresee else 0.0
+                run_ns = laws.fastest.hoped_ns(first.rows) if foresee else 0.0
                 latest_ns = int(first.deadline_ns - self._margin_ns - run_ns)
                 if latest_ns >= free_ns:
                     break
