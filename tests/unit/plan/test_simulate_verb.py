@@ -58,7 +58,7 @@ def test_a_measured_profile_stands_in_for_a_law(capsys: pytest.CaptureFixture[st
     ("arguments", "says"),
     [
         (["--law", "8b"], "expected such as '2+8b ms'"),
-        ([], "state at least one variant"),
+        ([], "state either --model REFERENCE or variants"),
         (["--law", "2+8b ms", "--law", "1+1b ms"], "each needs its accuracy"),
         (["--law", "a=2+8b ms@0.8", "--law", "a=1+1b ms@0.7"], "two variants are called 'a'"),
     ],
