@@ -1,5 +1,6 @@
 """Virtual environments for clients that cannot share ours: several of them register the same protobuf messages."""
 
+import fcntl
 import re
 import subprocess
 from pathlib import Path
@@ -12,9 +13,12 @@ def python_of(name: str) -> Path:
     """The interpreter of ``build/venvs/conformance-NAME``, filled from ``requirements/conformance-NAME.txt``."""
     folder, lock = HOUSE / "build" / "venvs" / f"conformance-{name}", HOUSE / "requirements" / f"conformance-{name}.txt"
     stamp = folder / ".ready"
-    if not stamp.exists() or stamp.read_bytes() != lock.read_bytes():
-        subprocess.run([HOUSE / "scripts" / "venv.sh", folder, lock], cwd=HOUSE, check=True)
-        stamp.write_bytes(lock.read_bytes())
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with folder.with_suffix(".lock").open("w") as turn:
+        fcntl.flock(turn, fcntl.LOCK_EX)  # tests of other files may want the same one, in a process beside this
+        if not stamp.exists() or stamp.read_bytes() != lock.read_bytes():
+            subprocess.run([HOUSE / "scripts" / "venv.sh", folder, lock], cwd=HOUSE, check=True)
+            stamp.write_bytes(lock.read_bytes())
     return folder / "bin" / "python"
 
 
