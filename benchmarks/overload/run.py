@@ -77,7 +77,8 @@ def command_of(server: str, workload: Workload, port: int, variant: str = "") ->
     """Command line and environment of a server."""
     if server in OURS:
         drop = f", drop<={workload.drop_percent}%" if server == "setpoint-variants" else ""
-        command = [SETPOINT, "serve", workload.name, "--port", str(port), "--workers", "2", "--threads", "1"]
+        # Nothing is said of workers and threads: they are what the profiles make of them.
+        command = [SETPOINT, "serve", workload.name, "--port", str(port)]
         command += ["--objective", f"p99<={workload.bound_ms}ms{drop}"]
         if chosen := variant or ("fp32" if server == "setpoint" else ""):
             command += ["--variant", chosen]
