@@ -219,9 +219,7 @@ class _Announcement:
         for model in shown:
             if model.objective is not None and model.batching is None and not _measured_here(model):
                 reference = model.bundle.reference
-                _line(
-                    "note", f"how long {reference} runs is learned as requests come; setpoint optimize measures it"
-                )
+                _line("note", f"how long {reference} runs is learned as requests come; setpoint optimize measures it")
         if more := len(self._models) - len(shown):
             _line("", f"and {more} more, which {self._url}/docs lists")
         for model in shown:

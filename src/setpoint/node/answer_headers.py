@@ -5,27 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
-from setpoint.node.http import Exchange
-
-Handler = Callable[[Exchange], None]
-
 _variants: dict[str, bytes] = {}
-
-
-def signed(handler: Handler, name: str, digest: str) -> Handler:
-    """The handler of a model's route; all of its answers, refusals too, name the model by its content.
-
-    The value, ``NAME@sha256:…``, is what ``setpoint serve`` and ``setpoint inspect`` take.
-    """
-    line = model_line(name, digest)
-
-    def handle(exchange: Exchange) -> None:
-        exchange.lines += line
-        handler(exchange)
-
-    return handle
 
 
 def model_line(name: str, digest: str) -> bytes:

@@ -56,7 +56,6 @@ class Berth(ModelService):
         self.failure = ""
         self.awake = False
         self.pinned = False
-        self.used_ns = 0
         self._limits = limits
         self._harbour = harbour
         self._held: dict[Request, int] = {}
@@ -135,7 +134,6 @@ class Berth(ModelService):
 
     def _enqueue(self, request: Request, now_ns: int) -> RefusedError | None:
         """Let a request wait for a worker; where there is none because the model sleeps, for its wake. Or why not."""
-        self.used_ns = now_ns
         if self.awake or self._closing:
             return super()._enqueue(request, now_ns)
         limit = self._limits.queue_limit_rows

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import msgspec
 
 from setpoint import __version__
-from setpoint.node.answer_headers import signed
+from setpoint.node.answer_headers import model_line
 from setpoint.node.door import Door
 from setpoint.node.http import Exchange
 from setpoint.node.memory_routes import memory_routes
@@ -44,8 +44,10 @@ class Gateway:
         routes = {**v2_routes(service, self._door), **native_routes(service, self._door)}
         routes |= self._openai.publish(service)
         bundle = service.config.bundle
+        # All answers of a model, refusals too, name it by its content, as ``setpoint serve`` and ``inspect`` take it.
+        lines = model_line(bundle.name, bundle.digest)
         for (method, path), handler in routes.items():
-            self.router.add(method, path, signed(handler, bundle.name, bundle.digest))
+            self.router.add(method, path, handler, lines)
         self._published[service.name] = (service, routes)
         self._openapi = b""
 

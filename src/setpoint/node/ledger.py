@@ -42,7 +42,8 @@ class Ledger:
             except Exception as error:
                 self._not_written(request, error)
             else:
-                self._answered(request)
+                request.ended = True
+                self._metrics.answered(request, self._now_ns())
         if self.cache is not None:
             self.cache.keep_outputs(request, outputs, start, end)
 

@@ -13,7 +13,7 @@ from collections.abc import Callable, Coroutine, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
-from setpoint.core import InvalidConfiguration, MissingExtra, SystemClock
+from setpoint.core import InvalidConfiguration, MissingExtra, NotReady, SystemClock
 from setpoint.node.admin_routes import admin_routes
 from setpoint.node.allocator import keep_freed_memory
 from setpoint.node.config import NodeConfig
@@ -41,6 +41,10 @@ Listening = Callable[[str, int, int], None]
 """Told the host, the port, and gRPC's port, 0 without."""
 
 
+def _nobody(exchange: Exchange) -> None:
+    raise NotReady("the node is being made")
+
+
 class Node:
     """Serves the models of its configuration until it is told to stop."""
 
@@ -53,8 +57,7 @@ class Node:
         self._tls = None
         if config.tls_certificate is not None:
             self._tls = ServerTls(config.tls_certificate, config.tls_key)
-        handle = Cors(config.cors_origins, self._handle).handle if config.cors_origins else self._handle
-        self.server = HttpServer(handle, config.limits, clock, log_bug)
+        self.server = HttpServer(_nobody, config.limits, clock, log_bug)
         self._memory = Regions(config.shared_memory, config.limits.body_limit_bytes)
         door = Door(self.server, self._memory)
         gateway = Gateway(door, lambda: self.ready)
@@ -67,7 +70,8 @@ class Node:
         for (method, path), handler in admin_routes(self.fleet, config.admin_token, log_bug).items():
             gateway.router.add(method, path, handler)
         gateway.router.add("GET", "/metrics", self._metrics)
-        self._route = door.unpacking(gateway.router.route)
+        route = door.unpacking(gateway.router.route)
+        self.server.handler = Cors(config.cors_origins, route).handle if config.cors_origins else route
         self.grpc = None if config.grpc_port is None else self._grpc_server()
         self._heartbeat: Heartbeat | None = None
 
@@ -161,9 +165,6 @@ class Node:
             self._config.limits.drain_timeout_s,
         )
         self.fleet.abandon()
-
-    def _handle(self, exchange: Exchange) -> None:
-        self._route(exchange)
 
     def _metrics(self, exchange: Exchange) -> None:
         server = self.server

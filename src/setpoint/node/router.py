@@ -21,11 +21,11 @@ class Router:
     """Routes by whole path. Models are known, so no pattern is ever matched on the hot path."""
 
     def __init__(self) -> None:
-        self._routes: dict[bytes, dict[bytes, Handler]] = {}
+        self._routes: dict[bytes, dict[bytes, tuple[Handler, bytes]]] = {}
         self._families: dict[bytes, Handler] = {}
 
-    def add(self, method: str, path: str, handler: Handler) -> None:
-        """Register a handler. HEAD is answered by GET's.
+    def add(self, method: str, path: str, handler: Handler, lines: bytes = b"") -> None:
+        """Register a handler, and headers that all of its answers have, errors too. HEAD is answered by GET's.
 
         A path that ends in ``/*`` stands for all paths below it that have no handler of their own, by any method.
         """
@@ -33,9 +33,9 @@ class Router:
             self._families[path[:-1].encode()] = handler
             return
         methods = self._routes.setdefault(path.encode(), {})
-        methods[method.encode()] = handler
+        methods[method.encode()] = handler, lines
         if method == "GET":
-            methods[b"HEAD"] = handler
+            methods[b"HEAD"] = handler, lines
 
     def remove(self, method: str, path: str) -> None:
         """Forget a handler, and the path with its last one."""
@@ -60,13 +60,16 @@ class Router:
                     family(exchange)
                     return
             raise self._not_found(exchange.path)
-        handler = methods.get(exchange.method)
-        if handler is None:
+        found = methods.get(exchange.method)
+        if found is None:
             allowed = tuple(sorted(method.decode() for method in methods))
             raise MethodNotAllowed(
                 f"{exchange.method.decode()} is not allowed on {_text(exchange.path)}; use {' or '.join(allowed)}",
                 allowed,
             )
+        handler, lines = found
+        if lines:
+            exchange.lines += lines
         handler(exchange)
 
     def _not_found(self, path: bytes) -> NotFound:

@@ -55,6 +55,8 @@ class ModelService:
             self.name, self.manifest, self.variants, self._scheduler, self._ledger, self.metrics, limits, clock
         )
         self._crew = Crew(config, self.variants, limits, clock, self.metrics, self._dispatch, launch)
+        self.awake = True
+        self.used_ns = 0
         self._closing = False
         self._cache: ResponseCache | None = None
         if config.cache is not None:
@@ -152,19 +154,27 @@ class ModelService:
             NotReady: there is no worker, and none is likely to come soon.
             Draining: the node is shutting down.
         """
-        self.metrics.offered(request.tenant)
-        error = self._take(request)
-        if error is not None:
-            self.metrics.refused_at_door(request, error)
-            raise error
-        self.metrics.accepted += 1
-
-    def _take(self, request: Request) -> RefusedError | None:
-        """Answer a request that arrives now, or let it wait; returns why not."""
+        metrics = self.metrics
+        metrics.offered(request.tenant)
         now_ns = self._now_ns()
-        request.arrived_ns = now_ns
+        request.arrived_ns = self.used_ns = now_ns
         if request.timeout_ns:
             request.deadline_ns = now_ns + request.timeout_ns
+        error: RefusedError | None
+        if self.awake and self._cache is None and not self._closing and not self._crew.refusal:
+            # What nearly always happens, and so without the calls in which the other cases are told apart.
+            refusal = self._scheduler.arrived(request, now_ns)
+            error = None if refusal is None else refusal_error(self.name, refusal)
+            self._dispatch.soon()
+        else:
+            error = self._take(request, now_ns)
+        if error is not None:
+            metrics.refused_at_door(request, error)
+            raise error
+        metrics.accepted += 1
+
+    def _take(self, request: Request, now_ns: int) -> RefusedError | None:
+        """Answer a request that arrives now, or let it wait; returns why not."""
         if self._cache is None:
             return self._enqueue(request, now_ns)
         if self._cache.take(request, now_ns):

@@ -69,7 +69,8 @@ def _submit(
     decoded: InferRequest,
 ) -> None:
     exchange.body = b""  # it was read; arrays wait in the queue, and not their text beside them
-    request = V2TensorRequest(exchange, endpoint.name, decoded, codec, service, door)
+    request = V2TensorRequest(exchange, endpoint.name, decoded, codec, service)
+    request.door = door
     read_terms(exchange.headers, request)
     if decoded.timeout_ns or decoded.priority:
         take_v2_terms(decoded, request)

@@ -107,8 +107,11 @@ class Prediction:
         return self.ns(rows) if self.crowded else self.typical_ns(rows)
 
     def hoped_ns(self, rows: int) -> float:
-        """What a request is let in and kept for. Where everybody can be served, whoever is likely to be in time is worth
-        trying; where many must be refused anyway, only who is nearly sure to be."""
+        """What a request is let in and kept for.
+
+        Where everybody can be served, whoever is likely to be in time is worth trying; where many must be refused
+        anyway, only who is nearly sure to be.
+        """
         return self.ns(rows) if self.crowded else self.typical_ns(rows)
 
     def rows_within(self, budget_ns: float) -> int:

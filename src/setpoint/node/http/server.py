@@ -58,7 +58,7 @@ class HttpServer:
         clock: Clock,
         on_bug: Callable[[BaseException], str],
     ) -> None:
-        self._handler = handler
+        self.handler = handler
         self._on_bug = on_bug
         self._connections: set[Connection] = set()
         self._server: asyncio.Server | None = None
@@ -118,7 +118,7 @@ class HttpServer:
     def handle(self, exchange: Exchange) -> None:
         """Give one request to the handler."""
         try:
-            self._handler(exchange)
+            self.handler(exchange)
         except SetpointError as error:
             respond_error(exchange, error)
         except Exception as bug:
