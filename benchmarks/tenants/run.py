@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "overload"))
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "prediction"))
 
 from run import SETPOINT, command_of, optimize
 from workloads import WORK, WORKLOADS, Workload
