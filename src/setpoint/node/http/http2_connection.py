@@ -18,12 +18,12 @@ from setpoint.node.http.exchange import respond_error
 from setpoint.node.http.http2_guard import Abuse
 from setpoint.node.http.http2_sending import AnswerSender
 from setpoint.node.http.http2_stream import Stream
+from setpoint.node.http.reading import HTTP2_PREFACE
 from setpoint.node.http.refusals import body_too_large, too_many_bodies
 
 if TYPE_CHECKING:
     from setpoint.node.http.server import HttpServer
 
-PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 _LINGER_S = 1.0
 """How long a refused client may go on sending before it is told to stop."""
 
@@ -41,7 +41,7 @@ class Http2Connection(AnswerSender):
     def start(self, rest: bytes) -> None:
         """Take over a connection whose client has sent the preface, and this behind it."""
         self._h2.begin()
-        self._h2.receive_data(PREFACE)
+        self._h2.receive_data(HTTP2_PREFACE)
         self._write()
         if rest:
             self.data_received(rest)

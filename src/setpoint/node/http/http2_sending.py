@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, cast
 
 from h2.config import H2Configuration
@@ -58,7 +59,7 @@ class Library(H2Connection):
         self.increment_flow_control_window(_CONNECTION_WINDOW_BYTES - self.remote_settings.initial_window_size)
 
 
-class AnswerSender(asyncio.Protocol):
+class AnswerSender(asyncio.Protocol, ABC):
     """Streams in flight, and what is said on them. The half that reads inherits it."""
 
     def __init__(self, server: HttpServer, transport: asyncio.Transport) -> None:
@@ -74,9 +75,9 @@ class AnswerSender(asyncio.Protocol):
         # While events are handled, what is to be sent gathers.
         self._gathering = False
 
+    @abstractmethod
     def _after_last(self) -> None:
         """No stream is left."""
-        raise NotImplementedError("the half that reads")
 
     # --- the exchanges' side -------------------------------------------------------------------------------------
 

@@ -6,6 +6,7 @@ The parser is llhttp (through httptools), which is Node.js's; what it forgives o
 from __future__ import annotations
 
 import asyncio
+from abc import ABC, abstractmethod
 from enum import Enum
 from typing import TYPE_CHECKING
 
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
 _SMALL_CHUNK_BYTES = 1024
 _SLASH = ord("/")
-_PREFACE_BYTES = len(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")
+HTTP2_PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 _PREFACE_READ = ("Pause on PRI/Upgrade",)
 """What the parser says when it has read one, of any version."""
 _HEADER_BYTES = len(b"a:\r\n")
@@ -39,7 +40,7 @@ class Phase(Enum):
 _IDLE, _HEADERS, _BODY = Phase  # looking a member up in its class takes seven times as long
 
 
-class RequestReader(asyncio.Protocol):
+class RequestReader(asyncio.Protocol, ABC):
     """The reading half of a connection: the parser's listener.
 
     The half that answers inherits it, and is not called through an interface: a request is a dozen calls as it is.
@@ -75,21 +76,21 @@ class RequestReader(asyncio.Protocol):
 
     # --- the other half's ----------------------------------------------------------------------------------------
 
+    @abstractmethod
     def _accept(self, exchange: Exchange) -> None:
         """A whole request is here."""
-        raise NotImplementedError("the half that answers")
 
+    @abstractmethod
     def _refuse(self, error: SetpointError) -> None:
         """Nothing can be read any more; say why, behind what was accepted."""
-        raise NotImplementedError("the half that answers")
 
+    @abstractmethod
     def _speak_http2(self, rest: bytes) -> None:
         """The client began with the preface of HTTP/2, and this behind it."""
-        raise NotImplementedError("the half that answers")
 
+    @abstractmethod
     def _invite_body(self) -> None:
         """A client waits with its body until it is told that it may come."""
-        raise NotImplementedError("the half that answers")
 
     # --- packets -------------------------------------------------------------------------------------------------
 
@@ -111,7 +112,7 @@ class RequestReader(asyncio.Protocol):
             return
         except httptools.HttpParserError as error:
             if self._fresh and error.args == _PREFACE_READ and self._is_http2_preface():
-                self._speak_http2(data[_PREFACE_BYTES - self._head_bytes + len(data) :])
+                self._speak_http2(data[len(HTTP2_PREFACE) - self._head_bytes + len(data) :])
                 return
             self._refuse(RequestError(f"not a valid HTTP/1.1 request: {error}"))
             return
