@@ -58,6 +58,7 @@ def test_other_pages_may_not(origin: str) -> None:
     plain, refused = tester.responses()
     assert plain.status == 200  # what browsers do not ask about is no safer for being refused, but cannot be read
     assert refused.status == 403
+    assert refused.headers[b"setpoint-error"] == b"forbidden"
     for response in (plain, refused):
         assert b"access-control-allow-origin" not in response.headers
         assert response.headers[b"vary"] == b"origin"

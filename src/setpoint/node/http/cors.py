@@ -9,10 +9,8 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
-import msgspec
-
-from setpoint.core import InvalidConfiguration
-from setpoint.node.http.exchange import Exchange
+from setpoint.core import Forbidden, InvalidConfiguration
+from setpoint.node.http.exchange import Exchange, respond_error
 
 ANY = "*"
 _ORIGIN = re.compile(r"https?://(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9._-]+)(:[0-9]{1,5})?")
@@ -70,7 +68,7 @@ class Cors:
         """A browser asks before it lets a page send something."""
         if not allowed:
             message = "pages of this origin may not call this node (--cors-origin names those that may)"
-            exchange.respond(403, msgspec.json.encode({"error": message}))
+            respond_error(exchange, Forbidden(message))
             return
         exchange.lines += _METHODS
         names = exchange.headers.get(b"access-control-request-headers", b"")
