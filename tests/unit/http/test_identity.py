@@ -82,7 +82,7 @@ def test_a_handler_sees_the_trace_and_can_pass_it_on() -> None:
     client = Client(keep).send(request("/", None, f"Traceparent: {TRACEPARENT}", "tracestate: a=1", "tracestate: b=2"))
     trace = client.exchanges[0].trace
     assert trace is not None
-    assert (trace.parent_id, trace.state, trace.sampled) == (PARENT_ID.encode(), b"a=1,b=2", True)
+    assert (trace.parent_id, trace.state, trace.flags) == (PARENT_ID.encode(), b"a=1,b=2", b"01")
     assert trace.traceparent == b"00-%b-%b-01" % (TRACE_ID.encode(), trace.span_id)
     assert client.exchanges[0].trace is trace
 

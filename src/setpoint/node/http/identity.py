@@ -56,11 +56,6 @@ class TraceContext(msgspec.Struct, frozen=True):
     state: bytes = b""
 
     @property
-    def sampled(self) -> bool:
-        """Whether the client records this trace."""
-        return bool(int(self.flags, 16) & 1)
-
-    @property
     def traceparent(self) -> bytes:
         """What those whom we ask on behalf of this request are told."""
         return b"00-%b-%b-%b" % (self.trace_id, self.span_id, self.flags)

@@ -17,11 +17,11 @@ class Pace:
 
     __slots__ = ("_began_ns", "_bytes", "_limits", "_since_ns")
 
-    def __init__(self, limits: Limits, began_ns: int, received_bytes: int = 0) -> None:
+    def __init__(self, limits: Limits, began_ns: int) -> None:
         self._limits = limits
         self._began_ns = began_ns
         self._since_ns = began_ns
-        self._bytes = received_bytes
+        self._bytes = 0
 
     def judge(self, now_ns: int, received_bytes: int) -> RequestTimeout | None:
         """Why to give up on it, if it is to be; ask about twice a second with the bytes received so far."""
@@ -35,7 +35,3 @@ class Pace:
             return RequestTimeout(f"the request's body came slower than {limits.body_rate_bytes_per_s} bytes a second")
         self._since_ns, self._bytes = now_ns, received_bytes
         return None
-
-    def wait(self, now_ns: int) -> None:
-        """The client waits for us: its time begins anew."""
-        self._began_ns = self._since_ns = now_ns
