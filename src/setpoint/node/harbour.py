@@ -168,9 +168,9 @@ class Harbour:
         books = self._lot.berth(key)
         if self._lot.too_large(key):
             return self._too_large(berth)
-        wait_ns = self._lot.predicted_wait_ns(key, now_ns, self._use)
         if books.retry_ns > now_ns:
             return NotReady(f"model {berth.name!r} could not be woken: {berth.failure}", (books.retry_ns - now_ns) / NS)
+        wait_ns = self._lot.predicted_wait_ns(key, now_ns)
         if wait_ns > patience_ns:
             return NotReady(
                 f"model {berth.name!r} is parked; it will be awake in about {wait_ns / NS:.2g} s, which is longer than "
@@ -266,8 +266,6 @@ class Harbour:
         await berth.rest()
         self.parks[berth.name] += 1
         self._lot.parked(berth.key, self._now_ns())
-        if berth.held:  # they came while it was ending
-            self._lot.asked(berth.key, self._now_ns())
 
     def _fail(self, berth: Berth, error: SetpointError) -> None:
         expected = self._expected.get(berth.key)

@@ -148,12 +148,6 @@ class ParkingLot:
         """A model that is parked."""
         self._berths[name] = Berth(size_bytes, wake_ns)
 
-    def add_awake(self, name: str, size_bytes: int, wake_ns: int, now_ns: int) -> None:
-        """A model that is awake, in place of the one of that name, if there is one."""
-        self.remove(name)
-        self.add(name, size_bytes, wake_ns)
-        self._berths[name].turn(Phase.AWAKE, now_ns)
-
     def remove(self, name: str) -> None:
         """Forget a model."""
         if self._berths.pop(name, None) is not None and name in self._waiting:
@@ -242,7 +236,7 @@ class ParkingLot:
                 break  # the next in turn is not let past: small ones would take the room again and again
         return actions
 
-    def predicted_wait_ns(self, name: str, now_ns: int, use: Callable[[str], Use]) -> int:
+    def predicted_wait_ns(self, name: str, now_ns: int) -> int:
         """How long a request for it would wait from now on, as far as can be told; 0 where it is awake.
 
         Models with requests in them are taken to become idle soon.

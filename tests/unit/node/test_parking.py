@@ -73,7 +73,7 @@ def test_a_model_just_woken_stays_five_times_as_long_as_its_wake_took() -> None:
     lot.woke("a", 10 * MIB, 2 * S)
     lot.asked("b", 3 * S)
     assert lot.decide(11 * S, idle) == []
-    assert lot.predicted_wait_ns("b", 11 * S, idle) == S + S // 10
+    assert lot.predicted_wait_ns("b", 11 * S) == S + S // 10
     assert lot.decide(12 * S, idle) == [Park("a")]
 
 
@@ -149,9 +149,9 @@ def test_the_predicted_wait_counts_who_is_before() -> None:
     for name in "abc":
         lot.asked(name, 0)
     assert lot.decide(0, idle) == [Wake("a")]
-    assert lot.predicted_wait_ns("a", 0, idle) == S // 10
-    assert lot.predicted_wait_ns("b", 0, idle) == 2 * S // 10
-    assert lot.predicted_wait_ns("c", S // 20, idle) == 25 * S // 100
+    assert lot.predicted_wait_ns("a", 0) == S // 10
+    assert lot.predicted_wait_ns("b", 0) == 2 * S // 10
+    assert lot.predicted_wait_ns("c", S // 20) == 25 * S // 100
 
 
 NAMES = [f"m{number}" for number in range(6)]
@@ -250,7 +250,7 @@ class Lots(RuleBasedStateMachine):
         for name in NAMES:
             if name in lot:
                 assert (lot.phase(name) is Phase.WAITING) == (lot._waiting.count(name) == 1)
-                assert lot.predicted_wait_ns(name, self.now_ns, self.use) >= 0
+                assert lot.predicted_wait_ns(name, self.now_ns) >= 0
 
     def teardown(self) -> None:
         """When nothing new comes and everybody does what he is told, all who wait are woken or given up."""
