@@ -425,6 +425,7 @@ def test_the_index_lists_what_is_served_and_what_could_be(
         ("models/model/load", {"parameters": {"file:1/model.onnx": "AAAA"}}, 400, "setpoint pack PATH"),
         ("models/model/load", {"parameters": {"config": "{}"}}, 400, "cannot be sent with a load"),
         ("models/model/load", b"[", 400, "not a repository request"),
+        pytest.param("models/model/load", b'{"more":' + b"[" * 100_000, 400, "nested too deeply", id="nested"),
         ("models/model/versions/1/load", None, 404, "expected /v2/repository/models/NAME/load"),
         ("models/model/burn", None, 404, "expected /v2/repository/models/NAME/load"),
     ],

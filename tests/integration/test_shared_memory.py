@@ -240,6 +240,14 @@ def test_registrations_are_judged(client, memory):
     client.register("in", shared.name, 4096)
 
 
+def test_a_registration_that_cannot_be_read_is_a_bad_request(pack, serve):
+    node = serve(pack(twice()), options=OPTIONS)
+    for body in (b"[", b'{"key": 1}', b'{"more":' + b"[" * 100_000, b'{"key":"\xff"}'):
+        answer = node.ask("POST", "/v2/systemsharedmemory/region/in/register", body)
+        assert answer.status == 400
+        assert answer.error.startswith("not a registration of shared memory")
+
+
 @pytest.mark.parametrize("kind", [Rest, Grpc], ids=["rest", "grpc"])
 def test_it_is_off_unless_asked_for(pack, serve, memory, kind):
     node = serve(pack(twice()), options=("--grpc-port=0",))

@@ -17,7 +17,6 @@ import msgspec
 from setpoint.core import (
     Forbidden,
     InternalError,
-    InvalidRequest,
     MethodNotAllowed,
     NotFound,
     SetpointError,
@@ -26,6 +25,7 @@ from setpoint.core import (
 from setpoint.node.fleet import IndexEntry
 from setpoint.node.http import Exchange, respond_error
 from setpoint.node.router import Routes
+from setpoint.wire import decoding
 
 ADMIN_OFF = (
     "the admin API is off: start the node with --admin-token-file FILE, or SETPOINT_ADMIN_TOKEN in its environment"
@@ -138,7 +138,5 @@ async def _answer(
 
 
 def _decode(body: bytes, kind: type[T]) -> T:
-    try:
+    with decoding("a repository request"):
         return msgspec.json.decode(body or b"{}", type=kind)
-    except msgspec.MsgspecError as error:
-        raise InvalidRequest(f"the body is not a repository request: {error}") from None

@@ -10,10 +10,11 @@ from urllib.parse import unquote
 
 import msgspec
 
-from setpoint.core import InvalidRequest, MethodNotAllowed, NotFound
+from setpoint.core import MethodNotAllowed, NotFound
 from setpoint.node.http import Exchange
 from setpoint.node.router import Routes
 from setpoint.node.shared_memory import Regions
+from setpoint.wire import decoding
 
 _BASE = "/v2/systemsharedmemory"
 _VERBS = {"status": b"GET", "register": b"POST", "unregister": b"POST"}
@@ -62,9 +63,7 @@ def _unregister(regions: Regions, name: str, exchange: Exchange) -> None:
 
 
 def _register(regions: Regions, name: str, exchange: Exchange) -> None:
-    try:
+    with decoding("a registration of shared memory (key, offset, byte_size)"):
         asked = msgspec.json.decode(exchange.body, type=_Registration)
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-        raise InvalidRequest(f"not a registration of shared memory (key, offset, byte_size): {error}") from error
     regions.register(name, asked.key, asked.offset, asked.byte_size)
     exchange.respond(200, b"")
