@@ -8,7 +8,7 @@ from urllib.parse import quote
 
 from setpoint.core import Endpoint, ModelManifest
 from setpoint.wire.openapi_examples import REFERENCE, example_of
-from setpoint.wire.openapi_openai import catalogue_path, openai_paths, openai_schemas, openai_tags
+from setpoint.wire.openapi_openai import openai_paths, openai_schemas, openai_tags
 from setpoint.wire.openapi_parts import ON_POST, Json, error_responses, errors, json_answer, with_example
 from setpoint.wire.openapi_v2 import v2_paths, v2_schemas
 
@@ -27,7 +27,7 @@ def openapi_document(models: Sequence[tuple[str, ModelManifest]], version: str) 
         that models never share one; components without a dot are the server's own.
     """
     schemas = v2_schemas() | openai_schemas()
-    paths: Json = _server_paths() | catalogue_path(errors()) | openai_paths(models)
+    paths: Json = _server_paths() | openai_paths(models)
     for name, manifest in models:
         schemas |= {f"{name}.{key}": _renamed(schema, name) for key, schema in manifest.schemas.items()}
     for name, manifest in models:
@@ -108,6 +108,7 @@ def _server_paths() -> Json:
 
     text = {"description": "Prometheus text", "content": {"text/plain": {"schema": {"type": "string"}}}}
     document = {"description": "This document", "content": {"application/json": {"schema": {"type": "object"}}}}
+    models = json_answer("Names, versions, endpoints, tensors", "Catalogue")
     ready = {"200": json_answer("Yes", "Ready"), "503": json_answer("No", "Ready")}
     return {
         "/v2": get("v2", "Server metadata", {"200": json_answer("Name, version, extensions", "ServerMetadata")}),
@@ -116,6 +117,7 @@ def _server_paths() -> Json:
         "/v2/models/stats": get("v2.stats", "Statistics", {"200": json_answer("Of every model", "Statistics")}),
         "/metrics": get("metrics", "Metrics", {"200": text}),
         "/openapi.json": get("openapi", "This interface, described", {"200": document}),
+        "/models": get("models", "The models that are served", {"200": models}),
     }
 
 

@@ -1,15 +1,13 @@
-"""The routes that OpenAI clients call, and the list of models, as the OpenAPI document describes them."""
+"""The routes that OpenAI clients call, as the OpenAPI document describes them."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 from setpoint.core import EMBED, ModelManifest
 from setpoint.wire.openai_embeddings import INPUT_LIMIT
-from setpoint.wire.openapi_examples import REFERENCE
+from setpoint.wire.openapi_parts import Json, json_answer, object_of, reference
 
-Json = dict[str, Any]
 _TEXT: Json = {"type": "string"}
 _COUNT: Json = {"type": "integer", "minimum": 0}
 _TAG = "OpenAI"
@@ -23,7 +21,7 @@ def openai_tags() -> list[Json]:
 def openai_paths(models: Sequence[tuple[str, ModelManifest]]) -> Json:
     """``/v1/models`` and ``/v1/embeddings``; the example names a model that embeds, where one is served."""
     embeds = [name for name, manifest in models if any(one.task == EMBED for one in manifest.endpoints)]
-    body: Json = {"schema": {"$ref": REFERENCE + "EmbeddingsRequest"}}
+    body: Json = {"schema": reference("EmbeddingsRequest")}
     if embeds:
         body["example"] = {"model": embeds[0], "input": ["text"], "encoding_format": "float"}
     model = {"name": "model", "in": "path", "required": True, "schema": _TEXT}
@@ -39,39 +37,19 @@ def openai_paths(models: Sequence[tuple[str, ModelManifest]]) -> Json:
     }
 
 
-def catalogue_path(errors: Json) -> Json:
-    """``/models``."""
-    answer = {"description": "Names, versions, endpoints, tensors", "content": _content("Catalogue")}
-    operation = {"tags": ["server"], "operationId": "models", "summary": "The models that are served"}
-    return {"/models": {"get": operation | {"responses": {"200": answer} | errors}}}
-
-
 def openai_schemas() -> Json:
     """The components that these routes refer to."""
-    listed = _object({"id": _TEXT, "object": {"const": "model"}, "created": _COUNT, "owned_by": _TEXT})
+    listed = object_of({"id": _TEXT, "object": {"const": "model"}, "created": _COUNT, "owned_by": _TEXT})
     ids: Json = {"type": "array", "items": _COUNT, "minItems": 1}
     several = {"minItems": 1, "maxItems": INPUT_LIMIT}
     vector: Json = {"anyOf": [{"type": "array", "items": {"anyOf": [{"type": "number"}, {"type": "null"}]}}, _TEXT]}
-    row = _object({"object": {"const": "embedding"}, "index": _COUNT, "embedding": vector})
-    described: Json = {"type": "array", "items": {"type": "object"}}
-    entry = _object(
-        {
-            "name": _TEXT,
-            "version": _TEXT,
-            "digest": _TEXT,
-            "ready": {"type": "boolean"},
-            "endpoints": {"type": "array", "items": _TEXT},
-            "inputs": described,
-            "outputs": described,
-        }
-    )
+    row = object_of({"object": {"const": "embedding"}, "index": _COUNT, "embedding": vector})
     maybe_text: Json = {"type": ["string", "null"]}
-    error = _object({"message": _TEXT, "type": _TEXT, "param": maybe_text, "code": maybe_text})
+    error = object_of({"message": _TEXT, "type": _TEXT, "param": maybe_text, "code": maybe_text})
     return {
-        "Catalogue": _object({"models": {"type": "array", "items": entry}}),
         "OpenAIModel": listed,
-        "OpenAIModels": _object({"object": {"const": "list"}, "data": {"type": "array", "items": listed}}),
-        "EmbeddingsRequest": _object(
+        "OpenAIModels": object_of({"object": {"const": "list"}, "data": {"type": "array", "items": listed}}),
+        "EmbeddingsRequest": object_of(
             {
                 "model": _TEXT,
                 "input": {
@@ -87,27 +65,19 @@ def openai_schemas() -> Json:
             dimensions={"type": ["integer", "null"], "minimum": 1},
             user=maybe_text,
         ),
-        "EmbeddingsResponse": _object(
+        "EmbeddingsResponse": object_of(
             {
                 "object": {"const": "list"},
                 "data": {"type": "array", "items": row},
                 "model": _TEXT,
-                "usage": _object({"prompt_tokens": _COUNT, "total_tokens": _COUNT}, counted=_TEXT),
+                "usage": object_of({"prompt_tokens": _COUNT, "total_tokens": _COUNT}, counted=_TEXT),
             }
         ),
-        "OpenAIError": _object({"error": error}),
+        "OpenAIError": object_of({"error": error}),
     }
 
 
 def _operation(identifier: str, summary: str, answer: str) -> Json:
-    refused = {"description": "Refused or failed; code says why", "content": _content("OpenAIError")}
-    responses = {"200": {"description": summary, "content": _content(answer)}, "4XX": refused, "5XX": refused}
+    refused = json_answer("Refused or failed; code says why", "OpenAIError")
+    responses = {"200": json_answer(summary, answer), "4XX": refused, "5XX": refused}
     return {"tags": [_TAG], "operationId": identifier, "summary": summary, "responses": responses}
-
-
-def _content(schema: str) -> Json:
-    return {"application/json": {"schema": {"$ref": REFERENCE + schema}}}
-
-
-def _object(required: Json, **optional: Any) -> Json:
-    return {"type": "object", "properties": required | optional, "required": list(required)}

@@ -142,6 +142,7 @@ def v2_schemas() -> Json:
             }
         ),
         "Statistics": object_of({"model_stats": {"type": "array", "items": _model_statistics()}}),
+        "Catalogue": object_of({"models": {"type": "array", "items": _catalogued()}}),
         "GenerateRequest": object_of({"text_input": text}, id=text, parameters=parameters),
         "GenerateResponse": object_of({"model_name": text, "model_version": text, "text_output": text}, id=text),
         "Tensor": tensor
@@ -167,6 +168,22 @@ def v2_schemas() -> Json:
 def _configured() -> Json:
     dims = {"type": "array", "items": {"type": "integer"}}
     return object_of({"name": {"type": "string"}, "data_type": {"type": "string"}, "dims": dims})
+
+
+def _catalogued() -> Json:
+    text = {"type": "string"}
+    described = {"type": "array", "items": {"type": "object"}}
+    return object_of(
+        {
+            "name": text,
+            "version": text,
+            "digest": text,
+            "ready": {"type": "boolean"},
+            "endpoints": {"type": "array", "items": text},
+            "inputs": described,
+            "outputs": described,
+        }
+    )
 
 
 def _model_statistics() -> Json:
