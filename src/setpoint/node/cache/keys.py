@@ -32,7 +32,7 @@ class KeyMaker:
     def __init__(self, digest: str, manifest: ModelManifest, *, shared: bool) -> None:
         """For the bundle of that digest; ``shared`` leaves tenants out of the key."""
         self._shared = shared
-        self._base: dict[tuple[str, int], blake2b] = {}
+        self._base: dict[tuple[str, str], blake2b] = {}
         for endpoint in manifest.endpoints:
             inputs = endpoint.signature.inputs if endpoint.signature is not None else ()
             names = [part for spec in inputs for part in (spec.name, spec.datatype)]
@@ -40,26 +40,26 @@ class KeyMaker:
                 base = blake2b(digest_size=32, person=_PERSON)
                 for text in (digest, endpoint.name, kind, "shared" if shared else "by tenant", *names):
                     base.update(_sized(text.encode()))
-                self._base[endpoint.name, _KINDS[kind]] = base
+                self._base[endpoint.name, kind] = base
 
     def key(self, request: Request) -> bytes | None:
         """32 bytes; None for requests that have no key: streams, and inputs beyond ``INPUT_LIMIT_BYTES``."""
         if isinstance(request, TensorRequest):
             return self._tensors(request)
         if isinstance(request, CallRequest) and len(request.body) <= INPUT_LIMIT_BYTES:
-            hashed = self._begin(request, 2 if request.raw else 1)
+            hashed = self._begin(request, _RAW if request.raw else _JSON)
             hashed.update(request.body)
             return hashed.digest()
         return None
 
-    def _begin(self, request: Request, kind: int) -> blake2b:
+    def _begin(self, request: Request, kind: str) -> blake2b:
         hashed = self._base[request.endpoint, kind].copy()
         if not self._shared:
             hashed.update(_sized(request.tenant.encode("utf-8", "surrogateescape")))
         return hashed
 
     def _tensors(self, request: TensorRequest) -> bytes | None:
-        hashed = self._begin(request, 0)
+        hashed = self._begin(request, _TENSORS)
         left_bytes = INPUT_LIMIT_BYTES
         for array in request.inputs:
             left_bytes -= array.nbytes
@@ -86,7 +86,6 @@ class KeyMaker:
 _TENSORS: Final = "tensors"
 _JSON: Final = "json"
 _RAW: Final = "raw"
-_KINDS: Final = {_TENSORS: 0, _JSON: 1, _RAW: 2}
 _COPIED_BYTES: Final = 4096
 """Up to here a copy is quicker than a view."""
 
