@@ -10,6 +10,8 @@ Then = Callable[[bytes | None], None]
 class ScriptedStore:
     """Stands where a ``RedisStore`` stands."""
 
+    largest_bytes = 1 << 20
+
     def __init__(self) -> None:
         self.parcels: dict[bytes, bytes] = {}
         self.asked: list[tuple[bytes, Then]] = []

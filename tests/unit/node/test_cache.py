@@ -403,6 +403,19 @@ def test_who_leaves_while_the_shared_store_is_asked_leaves_the_question_to_the_o
     assert follower.ends.said == [b"1"]
 
 
+@pytest.mark.parametrize(("largest_bytes", "kept"), [(63, 0), (1 << 20, 1)])
+def test_outputs_that_neither_memory_nor_the_store_takes_are_not_copied(scene, largest_bytes, kept):
+    stage = scene(CacheTerms(4000))
+    store = with_store(stage)
+    store.largest_bytes = largest_bytes
+    stage.submit(Tensors(np.ones((8, 2), np.float32)))
+    store.answer()
+    stage.turn()
+    stage.worker.answer_with(np.ones((8, 2), np.float32))
+    assert len(store.parcels) == kept
+    assert (counts_of(stage).oversize, counts_of(stage).entries) == (1, 0)
+
+
 def test_a_store_that_is_away_is_not_waited_for(scene):
     stage = scene()
     with_store(stage).away = True

@@ -21,8 +21,6 @@ from setpoint.observe import CacheCounts
 from setpoint.wire import BatchOutputs
 from setpoint.worker import CallRequest, Request, TensorRequest
 
-_LARGEST_UNKEPT_BYTES = 64 << 20
-
 
 class Ends(Protocol):
     """Where requests end: the ledger."""
@@ -46,6 +44,9 @@ class Ends(Protocol):
 
 class SharedStore(Protocol):
     """Parcels that several nodes share: ``RedisStore``."""
+
+    largest_bytes: int
+    """Of a parcel that is taken."""
 
     def begin(self) -> None:
         """Work on the running event loop."""
@@ -309,7 +310,8 @@ class ResponseCache:
     def _may_keep(self, outputs: BatchOutputs, start: int, end: int) -> bool:
         """Whether copying is worth it: the answer is not too large for every place where it could be kept."""
         size_bytes = sum(outputs.part(place, start, end).nbytes for place in range(len(outputs.arrays)))
-        return size_bytes <= (self._entries.largest_bytes if self._store is None else _LARGEST_UNKEPT_BYTES)
+        shared_bytes = self._store.largest_bytes if self._store is not None else 0
+        return size_bytes <= max(self._entries.largest_bytes, shared_bytes)
 
     def _give_all(self, followers: Sequence[Request], value: Value, now_ns: int) -> None:
         self._drop(followers)

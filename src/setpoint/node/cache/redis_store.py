@@ -37,6 +37,8 @@ Then = Callable[[bytes | None], None]
 class RedisStore:
     """Parcels by key, in one Redis."""
 
+    largest_bytes = LARGEST_PARCEL_BYTES
+
     def __init__(
         self,
         url: str,
@@ -113,7 +115,7 @@ class RedisStore:
 
     def keep(self, key: bytes, parcel: bytes) -> None:
         """Write a parcel, some time."""
-        if len(parcel) > LARGEST_PARCEL_BYTES:
+        if len(parcel) > self.largest_bytes:
             self._counts.oversize += 1
             return
         if self._breaker.open or len(self._kept) >= _KEPT or self._kept_bytes + len(parcel) > _KEPT_BYTES:
@@ -159,7 +161,7 @@ class RedisStore:
             self._looks -= 1
             for (_, then), parcel in zip(wanted, found, strict=True):
                 try:
-                    then(parcel if isinstance(parcel, bytes) and len(parcel) <= LARGEST_PARCEL_BYTES else None)
+                    then(parcel if isinstance(parcel, bytes) and len(parcel) <= self.largest_bytes else None)
                 except Exception as bug:
                     self._on_bug(bug)  # the others of this look must still hear of it
 
