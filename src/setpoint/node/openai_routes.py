@@ -10,11 +10,11 @@ from functools import partial
 
 import msgspec
 
-from setpoint.core import EMBED, EmbeddingForm, Endpoint, SetpointError, embedding_form
-from setpoint.node.answer_headers import model_line, run_lines
+from setpoint.core import EMBED, EmbeddingForm, Endpoint, embedding_form
+from setpoint.node.answer_headers import model_line
 from setpoint.node.door import Door
-from setpoint.node.http import Exchange, respond_error
-from setpoint.node.requests import Canceller
+from setpoint.node.http import Exchange
+from setpoint.node.requests import Canceller, HttpCallRequest
 from setpoint.node.router import Routes
 from setpoint.node.service import ModelService
 from setpoint.node.terms import read_terms
@@ -29,7 +29,6 @@ from setpoint.wire import (
     model_arguments,
     model_list,
 )
-from setpoint.worker import CallRequest
 
 
 class _Published(msgspec.Struct, frozen=True):
@@ -60,7 +59,7 @@ class OpenAIRoutes:
         }
 
     def publish(self, service: ModelService) -> Routes:
-        """Take requests that name this model; returns the routes that are its own."""
+        """Take requests that name this model, which must not be published; returns the routes that are its own."""
         bundle = service.config.bundle
         listed = listed_model(bundle.name, bundle.packed_at)
         line = model_line(bundle.name, bundle.digest)
@@ -71,7 +70,6 @@ class OpenAIRoutes:
             published = _Published(service, listed, line, endpoint, form)
         else:
             published = _Published(service, listed, line)
-        self.withdraw(bundle.name)
         ids = [bundle.name, *(f"{bundle.name}:{label}" for label in (bundle.version, *bundle.aliases))]
         self._by_id |= dict.fromkeys(ids, published)
         if published.form is None:
@@ -95,9 +93,8 @@ class OpenAIRoutes:
         if found is None or found.endpoint is None or found.form is None:
             raise self._unknown(request.model, "embeds text")
         exchange.lines += found.line
-        body = model_arguments(request, found.form)
-        exchange.body = b""
-        waiting = _EmbeddingRequest(exchange, found.endpoint.name, body, request, found.form, found.service)
+        exchange.body = model_arguments(request, found.form)
+        waiting = _EmbeddingRequest(exchange, found.endpoint.name, request, found.form, found.service)
         read_terms(exchange.headers, waiting)
         found.service.submit(waiting)
 
@@ -113,36 +110,18 @@ class OpenAIRoutes:
         return UnknownModel(f"model {shown} is served here, but not as one that {task}; GET /docs lists how to call it")
 
 
-class _EmbeddingRequest(CallRequest):
-    """Texts or token ids that wait for their vectors."""
+class _EmbeddingRequest(HttpCallRequest):
+    """Texts or token ids that wait for their vectors, in the lane of native requests: rows of both run together."""
 
-    __slots__ = ("_asked", "_canceller", "_exchange", "_form")
+    __slots__ = ("_asked", "_form")
 
     def __init__(
-        self,
-        exchange: Exchange,
-        endpoint: str,
-        body: bytes,
-        asked: EmbeddingsRequest,
-        form: EmbeddingForm,
-        canceller: Canceller,
+        self, exchange: Exchange, endpoint: str, asked: EmbeddingsRequest, form: EmbeddingForm, canceller: Canceller
     ) -> None:
-        # The lane of native requests to that endpoint: rows of both run together.
-        super().__init__(endpoint, len(asked.inputs), (endpoint, False), body, raw=False)
-        self._exchange = exchange
+        super().__init__(exchange, endpoint, len(asked.inputs), False, canceller)
         self._asked = asked
         self._form = form
-        self._canceller = canceller
-        exchange.on_disconnect = self._abandon
-
-    def _abandon(self) -> None:
-        self._canceller.cancel(self)
 
     def answer(self, json: bytes) -> None:
         """Write the vectors."""
-        self._exchange.lines += run_lines(self.variant, self.started_ns - self.arrived_ns, self.run_ns)
-        self._exchange.respond(200, encode_embeddings(json, self._asked, self._form))
-
-    def fail(self, error: SetpointError) -> None:
-        """Write the error; what form it has, its path says."""
-        respond_error(self._exchange, error)
+        super().answer(encode_embeddings(json, self._asked, self._form))

@@ -56,13 +56,9 @@ class HttpTensorRequest(TensorRequest):
     def _abandon(self) -> None:
         self._canceller.cancel(self)
 
-    def tell_run(self) -> None:
-        """Say in the answer's head which variant ran, and where the time went."""
-        self._exchange.lines += run_lines(self.variant, self.started_ns - self.arrived_ns, self.run_ns)
-
     def answer(self, outputs: BatchOutputs, start: int, end: int) -> None:
         """Write the outputs."""
-        self.tell_run()
+        self._exchange.lines += run_lines(self.variant, self.started_ns - self.arrived_ns, self.run_ns)
         self._exchange.respond(200, self._codec.encode(self._decoded, outputs, start, end))
 
     def fail(self, error: SetpointError) -> None:
