@@ -53,9 +53,11 @@ class Gateway:
 
     def withdraw(self, name: str) -> None:
         """Route no more requests for a model; nothing where it is not published."""
-        _, routes = self._published.pop(name, (None, {}))
+        published = self._published.pop(name, None)
+        if published is None:
+            return
         self._openai.withdraw(name)
-        for method, path in routes:
+        for method, path in published[1]:
             self.router.remove(method, path)
         self._openapi = b""
 
