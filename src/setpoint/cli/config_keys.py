@@ -131,21 +131,20 @@ def _keys_of(
     section: str, prefix: str, record: type[msgspec.Struct], hidden: frozenset[str], given: Any = None
 ) -> Iterator[Key]:
     """The settings of a record; ``given`` is the one that holds where nothing is said, if there is one."""
-    kinds = typing.get_type_hints(record)
     for field in msgspec.structs.fields(record):
         if field.name in hidden:
             continue
         name = prefix + field.name
         path = f"{section}.{name}"
-        inner = inner_record(kinds[field.name])
+        inner = inner_record(field.type)
         if inner is not None:
             yield from _keys_of(section, f"{name}.", inner, frozenset(), default_of(field))
             continue
-        if not _can_be_written(kinds[field.name]):
+        if not _can_be_written(field.type):
             continue
         absent = given is None or given is REQUIRED
         default = default_of(field) if absent else getattr(given, field.name)
-        kind = _OTHER_KINDS.get(path, kinds[field.name])
+        kind = _OTHER_KINDS.get(path, field.type)
         within = prefix.rstrip(".") if absent else ""
         yield Key(section, name, kind, _OTHER_DEFAULTS.get(path, default), record, within)
 

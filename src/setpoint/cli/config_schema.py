@@ -90,11 +90,10 @@ def _described(prefix: str, record: type[msgspec.Struct]) -> Iterator[tuple[str,
     texts = {**_from_attributes(inspect.getdoc(record) or ""), **_from_strings(record)}
     for name, text in texts.items():
         yield prefix + name, text
-    kinds = inspect.get_annotations(record, eval_str=True)
-    for name, kind in kinds.items():
-        inner = inner_record(kind)
+    for field in msgspec.structs.fields(record):
+        inner = inner_record(field.type)
         if inner is not None:
-            yield from _described(f"{prefix}{name}.", inner)
+            yield from _described(f"{prefix}{field.name}.", inner)
 
 
 def _from_attributes(doc: str) -> dict[str, str]:
