@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import click
 from click.core import ParameterSource
@@ -43,10 +43,10 @@ def setting(flag: str, path: str = "", *, help: str, **options: Any) -> Callable
 def _type_of(key: Key) -> Any:
     if key.unit:
         return ByteSize() if key.unit == "bytes" else Duration()
-    words = str(key.kind)
-    if key.kind is Objective or "Objective" in words:
+    choices = (key.kind, *get_args(key.kind))
+    if Objective in choices:
         return ObjectiveText()
-    if "Path" in words:
+    if Path in choices:
         return click.Path(path_type=Path)
     if key.kind in (int, int | None):
         return click.IntRange(0, 65535) if key.name.endswith("port") else click.IntRange(0 if key.default == 0 else 1)
