@@ -88,10 +88,7 @@ def _measure(
     tell: Any,
 ) -> BenchResult:
     manifest = bundle.manifest
-    names = [each.name for each in manifest.variants]
-    chosen = manifest.variants[names.index(variant)] if variant in names else manifest.variants[0]
-    if variant is not None and variant not in names:
-        raise InvalidConfiguration(f"{bundle.reference} has no variant {variant!r}; expected one of {', '.join(names)}")
+    chosen = manifest.variants[0] if variant is None else manifest.variant(variant)
     if manifest.signature is None or chosen.engine == "python":
         raise InvalidConfiguration(f"{bundle.reference} is a Python class; bench measures models that take tensors")
     if data is not None:
