@@ -8,7 +8,7 @@ import platform
 import re
 import shutil
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -168,10 +168,11 @@ def _check_extra(extra: str, names: list[str]) -> Check:
 
 def check_engines() -> list[Check]:
     """Each engine's library is really loaded."""
-    return [_check_engine(name) for name in engine_names()]
+    providers = metadata.packages_distributions()  # once: it reads what every package installed
+    return [_check_engine(name, providers.get(_ENGINE_MODULES.get(name, name), [])) for name in engine_names()]
 
 
-def _check_engine(name: str) -> Check:
+def _check_engine(name: str, providers: Sequence[str]) -> Check:
     about = f"engine {name}"
     try:
         engine(name)
@@ -180,7 +181,6 @@ def _check_engine(name: str) -> Check:
     except Exception as error:  # the library itself failed to load
         return Check(about, BROKEN, f"cannot be loaded: {error}".partition("\n")[0], "install Setpoint again")
     # Asked by module: xgboost may come from xgboost-cpu. The Python engine's version is Python's.
-    providers = metadata.packages_distributions().get(_ENGINE_MODULES.get(name, name), [])
     return Check(about, OK, metadata.version(providers[0]) if providers else platform.python_version())
 
 
