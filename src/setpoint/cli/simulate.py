@@ -135,11 +135,12 @@ def command(
         raise click.UsageError('state either --model REFERENCE or variants: --profile FILE, --law "2+8b ms"')
     bound_ns = objective.latency.bound_ns
     held_share = objective.latency.percentile / 100
+    model_terms = None if model is None else _model_terms(model, variant, objective, workers, threads)
     results = []
     for rate in rates:
         rng = np.random.default_rng(seed)
-        if model is not None:
-            terms = _model_terms(model, variant, objective, workers, threads)
+        if model_terms is not None:
+            terms = model_terms
             drawn: dict[str, tuple[VariantTerms, RunTimes]]
             drawn = {each.name: (each, MeasuredRunTimes(_profile_of(each), rng)) for each in terms.variants}
         else:
