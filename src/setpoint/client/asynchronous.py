@@ -16,7 +16,8 @@ T = TypeVar("T")
 _READ_BYTES = 256 * 1024
 _IDLE_LIMIT_S = 30.0
 _CONNECTION_LIMIT = 64
-"""Requests at once on one client; more wait for their turn, in their own time."""
+"""Requests at once on one client; more wait for their turn, in their own time. No more connections are kept idle:
+streams that have begun hold no turn, so many may end together."""
 _NS = 1e-9
 
 
@@ -188,7 +189,7 @@ class AsyncConnections:
         return None
 
     def _give_back(self, connection: AsyncConnection) -> None:
-        if connection.reader.keep_alive and not self._closed:
+        if connection.reader.keep_alive and not self._closed and len(self._idle) < _CONNECTION_LIMIT:
             connection.idle_since_s = time.monotonic()
             self._idle.append(connection)
         else:

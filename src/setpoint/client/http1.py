@@ -46,7 +46,6 @@ class ReplyReader:
         self._to_the_end = False
         self._informed = False
         self._kept = False
-        self.began = False
         self.head_complete = False
         self.complete = False
         self.status = 0
@@ -58,7 +57,6 @@ class ReplyReader:
         Raises:
             Malformed: it is no HTTP, or too much.
         """
-        self.began = True
         try:
             self._parser.feed_data(received)
         except httptools.HttpParserError as error:
