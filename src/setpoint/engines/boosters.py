@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+import abc
+import contextlib
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from setpoint.core import InvalidConfiguration, ModelError
+from setpoint.engines.base import Arrays, EngineOptions
 from setpoint.engines.declared import DeclaredTensor
+from setpoint.engines.devices import CPU, choose
+from setpoint.machine import rss_bytes
 
 INPUT = "X"
 LABEL, PROBABILITIES, PREDICTION = "label", "probabilities", "prediction"
@@ -69,3 +78,69 @@ class Task(msgspec.Struct, frozen=True):
         """The answer to no rows, which some of the libraries refuse to give."""
         shape = (0, len(self.labels)) if self.labels else (0, self.width) if self.width else (0,)
         return self.answers(np.empty(shape, np.float32))
+
+
+class BoosterExecutable(abc.ABC):
+    """A loaded model, but for how its library is asked. Used by one thread at a time.
+
+    Attributes:
+        booster: the library's own object.
+        task: what it answers.
+    """
+
+    def __init__(self, booster: Any, task: Task, memory_bytes: int) -> None:
+        self.booster = booster
+        self.task = task
+        self.inputs, self.outputs = task.inputs, task.outputs
+        self._memory_bytes = memory_bytes
+
+    def run(self, inputs: Arrays) -> dict[str, NDArray[Any]]:
+        """Compute every output; see ``Executable.run``.
+
+        Raises:
+            ModelError: the library refuses the rows, such as infinite values.
+        """
+        rows = self._rows(inputs)
+        if not len(rows):
+            return self.task.nothing()
+        try:
+            values = self._predict(rows)
+        except Exception as error:  # the libraries raise classes of their own, ValueError and TypeError
+            raise ModelError(f"the model failed: {str(error).partition(chr(10))[0][:300]}") from error
+        return self.task.answers(values)
+
+    def memory_bytes(self) -> int:
+        """Resident bytes this process grew by while the model was loaded."""
+        return self._memory_bytes
+
+    def close(self) -> None:
+        """Free the model."""
+        del self.booster
+
+    def _rows(self, inputs: Arrays) -> NDArray[Any]:
+        """The inputs as the library takes them."""
+        return np.ascontiguousarray(inputs[INPUT])
+
+    @abc.abstractmethod
+    def _predict(self, rows: NDArray[Any]) -> NDArray[Any]:
+        """What the library says of one row or more, for ``Task.answers``."""
+
+
+@contextlib.contextmanager
+def loading(library: str, version: str, artifact: Path, options: EngineOptions) -> Iterator[Callable[[], int]]:
+    """Around loading a model file; gives what tells the resident bytes that this process grew by since.
+
+    Raises:
+        InvalidConfiguration: the device is not the CPU; or as raised inside.
+        ModelError: anything else was raised inside: the libraries have classes of their own, and KeyError or
+            ValueError for half a model.
+    """
+    choose(library, options.device, {CPU: CPU})
+    before = rss_bytes(os.getpid())
+    try:
+        yield lambda: max(0, rss_bytes(os.getpid()) - before)
+    except InvalidConfiguration:
+        raise
+    except Exception as error:
+        said = " ".join(str(error).split())[:200]
+        raise ModelError(f"{artifact.name} cannot be loaded by {library} {version}: {said}") from error

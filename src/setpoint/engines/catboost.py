@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from setpoint.core import InvalidConfiguration, MissingExtra, ModelError
+from setpoint.core import InvalidConfiguration, MissingExtra
 from setpoint.engines.base import Arrays, EngineOptions
-from setpoint.engines.boosters import INPUT, Task
+from setpoint.engines.boosters import BoosterExecutable, Task, loading
 from setpoint.engines.declared import DeclaredTensor
-from setpoint.engines.devices import CPU, choose
-from setpoint.machine import rss_bytes
 
 try:
     import catboost
@@ -25,7 +22,7 @@ _CLASSIFIERS = frozenset({"Logloss", "CrossEntropy", "MultiClass", "MultiClassOn
 _EXPONENTS = frozenset({"Poisson", "Tweedie"})
 
 
-class CatboostExecutable:
+class CatboostExecutable(BoosterExecutable):
     """A model. Used by one thread at a time.
 
     Attributes:
@@ -35,17 +32,14 @@ class CatboostExecutable:
     """
 
     def __init__(self, model: catboost.CatBoost, threads: int, memory_bytes: int) -> None:
-        self.model = model
         self._threads = threads
-        self._memory_bytes = memory_bytes
         self.objective = str((model.get_all_params() or {}).get("loss_function", "")).partition(":")[0]
         if model.get_text_feature_indices() or model.get_embedding_feature_indices():
             raise InvalidConfiguration("the CatBoost model takes text or embedding features, which are not served")
         names = [str(name) for name in model.feature_names_]
         positions = set(model.get_cat_feature_indices())
         self.categorical = tuple(name for position, name in enumerate(names) if position in positions)
-        self.task = _task(model, self.objective, len(names))
-        self.inputs, self.outputs = self.task.inputs, self.task.outputs
+        super().__init__(model, _task(model, self.objective, len(names)), memory_bytes)
         if self.categorical:
             self.inputs = tuple(
                 DeclaredTensor(name, "BYTES" if position in positions else "FP32", ("rows",))
@@ -54,30 +48,12 @@ class CatboostExecutable:
         kinds = {True: "Probability", False: "Exponent" if self.objective in _EXPONENTS else "RawFormulaVal"}
         self._prediction_type = kinds[bool(self.task.labels)]
 
-    def run(self, inputs: Arrays) -> dict[str, NDArray[Any]]:
-        """Compute every output; see ``Executable.run``.
+    def _predict(self, rows: NDArray[Any]) -> NDArray[Any]:
+        return np.asarray(self.booster.predict(rows, prediction_type=self._prediction_type, thread_count=self._threads))
 
-        Raises:
-            ModelError: the library refuses the rows.
-        """
-        rows = self._columns(inputs) if self.categorical else np.ascontiguousarray(inputs[INPUT])
-        if not len(rows):
-            return self.task.nothing()
-        try:
-            values = self.model.predict(rows, prediction_type=self._prediction_type, thread_count=self._threads)
-        except Exception as error:  # the library raises its own class, ValueError and TypeError
-            raise ModelError(f"the model failed: {str(error).partition(chr(10))[0][:300]}") from error
-        return self.task.answers(values)
-
-    def memory_bytes(self) -> int:
-        """Resident bytes this process grew by while the model was loaded."""
-        return self._memory_bytes
-
-    def close(self) -> None:
-        """Free the model."""
-        del self.model
-
-    def _columns(self, inputs: Arrays) -> NDArray[Any]:
+    def _rows(self, inputs: Arrays) -> NDArray[Any]:
+        if not self.categorical:
+            return super()._rows(inputs)
         first = inputs[self.inputs[0].name]
         rows = np.empty((len(first), len(self.inputs)), np.object_)
         for position, tensor in enumerate(self.inputs):
@@ -110,17 +86,11 @@ def load(artifact: Path, options: EngineOptions) -> CatboostExecutable:
         InvalidConfiguration: it takes features that are not served.
         ModelError: it cannot be loaded.
     """
-    choose("catboost", options.device, {CPU: CPU})
-    before = rss_bytes(os.getpid())
-    try:
+    with loading("catboost", catboost.__version__, artifact, options) as grown_bytes:
         model = catboost.CatBoost()
         model.load_model(str(artifact), format="cbm")
-        return CatboostExecutable(model, options.threads, max(0, rss_bytes(os.getpid()) - before))
-    except InvalidConfiguration:
-        raise
-    except Exception as error:  # the library raises its own class
-        said = " ".join(str(error).split())[:200]
-        raise ModelError(f"{artifact.name} cannot be loaded by catboost {catboost.__version__}: {said}") from error
+        executable = CatboostExecutable(model, options.threads, grown_bytes())
+    return executable
 
 
 def _task(model: catboost.CatBoost, objective: str, columns: int) -> Task:

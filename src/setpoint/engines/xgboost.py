@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from setpoint.core import MissingExtra, ModelError
-from setpoint.engines.base import Arrays, EngineOptions
-from setpoint.engines.boosters import INPUT, Task
-from setpoint.engines.devices import CPU, choose
-from setpoint.machine import rss_bytes
+from setpoint.core import MissingExtra
+from setpoint.engines.base import EngineOptions
+from setpoint.engines.boosters import BoosterExecutable, Task, loading
 
 try:
     import xgboost
@@ -24,7 +21,7 @@ except ImportError as missing:
 _CLASSIFIERS = frozenset({"binary:logistic", "multi:softprob", "multi:softmax"})
 
 
-class XgboostExecutable:
+class XgboostExecutable(BoosterExecutable):
     """A booster. Used by one thread at a time.
 
     Attributes:
@@ -33,33 +30,19 @@ class XgboostExecutable:
     """
 
     def __init__(self, booster: xgboost.Booster, memory_bytes: int) -> None:
-        self.booster = booster
-        self._memory_bytes = memory_bytes
         learner = json.loads(booster.save_config())["learner"]
         self.objective = str(learner["objective"]["name"])
         best = booster.attributes().get("best_iteration")
         self.iterations = int(best) + 1 if best is not None else 0
         self._linear = learner["gradient_booster"]["name"] == "gblinear"
-        self.task = _task(booster, learner, self.objective)
-        self.inputs, self.outputs = self.task.inputs, self.task.outputs
+        super().__init__(booster, _task(booster, learner, self.objective), memory_bytes)
 
-    def run(self, inputs: Arrays) -> dict[str, NDArray[Any]]:
-        """Compute every output; see ``Executable.run``.
-
-        Raises:
-            ModelError: the library refuses the rows, such as infinite values.
-        """
-        rows = np.ascontiguousarray(inputs[INPUT])
-        if not len(rows):
-            return self.task.nothing()
+    def _predict(self, rows: NDArray[Any]) -> NDArray[Any]:
         several = self.objective == "multi:softmax"  # its own prediction is the label alone
-        try:
-            values = self._predict(rows, margin=several)
-        except Exception as error:  # the library raises its own class, ValueError and TypeError
-            raise ModelError(f"the model failed: {str(error).partition(chr(10))[0][:300]}") from error
-        return self.task.answers(_softmax(values) if several else values)
+        values = self._asked(rows, margin=several)
+        return _softmax(values) if several else values
 
-    def _predict(self, rows: NDArray[Any], *, margin: bool) -> NDArray[Any]:
+    def _asked(self, rows: NDArray[Any], *, margin: bool) -> NDArray[Any]:
         # Features are not validated by name: a table of numbers has none, and its width the signature says.
         if self._linear:  # has no prediction in place
             return np.asarray(
@@ -73,14 +56,6 @@ class XgboostExecutable:
                 validate_features=False,
             )
         )
-
-    def memory_bytes(self) -> int:
-        """Resident bytes this process grew by while the model was loaded."""
-        return self._memory_bytes
-
-    def close(self) -> None:
-        """Free the booster."""
-        del self.booster
 
 
 class XgboostEngine:
@@ -103,17 +78,13 @@ def load(artifact: Path, options: EngineOptions) -> XgboostExecutable:
     Raises:
         ModelError: it cannot be loaded.
     """
-    choose("xgboost", options.device, {CPU: CPU})
-    before = rss_bytes(os.getpid())
-    try:
+    with loading("xgboost", xgboost.__version__, artifact, options) as grown_bytes:
         booster = xgboost.Booster({"nthread": options.threads})
         # From memory: by a path, the library tells its two forms apart by the suffix and not by the content.
         booster.load_model(bytearray(artifact.read_bytes()))
         booster.set_param({"nthread": options.threads})
-        return XgboostExecutable(booster, max(0, rss_bytes(os.getpid()) - before))
-    except Exception as error:  # the library raises its own class, and KeyError for half a model
-        said = " ".join(str(error).split())[:200]
-        raise ModelError(f"{artifact.name} cannot be loaded by xgboost {xgboost.__version__}: {said}") from error
+        executable = XgboostExecutable(booster, grown_bytes())
+    return executable
 
 
 def _task(booster: xgboost.Booster, learner: dict[str, Any], objective: str) -> Task:

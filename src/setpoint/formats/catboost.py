@@ -52,7 +52,7 @@ class CatboostFormat:
 def _thresholds(executable: Any) -> Thresholds:
     if executable.categorical:
         return {}
-    borders = executable.model.get_borders()
+    borders = executable.booster.get_borders()
     return {int(column): np.array(values, np.float32) for column, values in borders.items() if len(values)}
 
 
@@ -63,7 +63,7 @@ def _graph(executable: Any, place: Path) -> tuple[bytes | None, str]:
     if executable.categorical:
         return None, f"categorical features ({', '.join(executable.categorical[:5])}) have no ONNX form"
     try:
-        executable.model.save_model(str(place), format="onnx")
+        executable.booster.save_model(str(place), format="onnx")
         model = onnx.load_model(place)
     except Exception as error:  # the library's own class; it refuses what it cannot say
         return None, f"it cannot be exported: {' '.join(str(error).split())[:150]}"
