@@ -132,7 +132,8 @@ def _convert(source: Path, folder: Path, artifact: Path) -> Any:
     import onnx
 
     options = ["--saved-model", str(folder), "--output", str(artifact), "--opset", str(_OPSET)]
-    command = [sys.executable, "-m", "tf2onnx.convert", *options, "--signature_def", _SIGNATURE]
+    # -P: as for the packing process itself, what lies in the current folder stands in for no library.
+    command = [sys.executable, "-P", "-m", "tf2onnx.convert", *options, "--signature_def", _SIGNATURE]
     ended = subprocess.run(command, capture_output=True, text=True, check=False)
     if ended.returncode or not artifact.is_file():
         last = (ended.stderr.strip().splitlines() or ["it said nothing"])[-1]
