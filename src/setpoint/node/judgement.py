@@ -7,7 +7,7 @@ from typing import cast
 
 import msgspec
 
-from setpoint.core import Endpoint, Limits, ModelManifest, Objective, Profile
+from setpoint.core import Endpoint, Limits, ModelManifest, Profile
 from setpoint.node.config import ModelConfig
 from setpoint.scheduling import (
     FixedPolicy,
@@ -19,13 +19,6 @@ from setpoint.scheduling import (
     held_rows_per_s,
 )
 from setpoint.worker import CALL_LIMIT_REQUESTS, Request
-
-_MARGIN_SHARE = 0.03
-_LEAST_MARGIN_NS = 1_000_000
-"""Of every bound: for reading the request off the socket before, and for writing the answer behind what is measured."""
-_TAIL_QUANTILES = ((99.0, 0.975), (0.0, 0.95))
-"""Objective's percentile from which on → quantile of run times that is predicted. A whole answer is late when its own
-batch or one of those before it is slow, but seldom both; ``docs/adr/0006`` has the table."""
 
 Hardware = Callable[[str], str]
 
@@ -52,21 +45,22 @@ def policy_of(config: ModelConfig, limits: Limits, hardware: Hardware) -> tuple[
 def terms_of(config: ModelConfig, limits: Limits, hardware: Hardware) -> ObjectiveTerms:
     """What the scheduler is to hold: the objective's bound, or the longest that any request may live."""
     latency = config.objective.latency if config.objective is not None else None
-    bound_ns = int(limits.request_timeout_s * 1e9)
-    margin_ns, quantile = 0, _TAIL_QUANTILES[-1][1]
+    variants = _variants(config, hardware)
     if latency is not None:
-        bound_ns = latency.bound_ns
-        margin_ns = max(min(_LEAST_MARGIN_NS, bound_ns // 5), int(bound_ns * _MARGIN_SHARE))
-        quantile = next(value for least, value in _TAIL_QUANTILES if latency.percentile >= least)
+        return ObjectiveTerms.holding(
+            latency,
+            variants,
+            batch_limit_rows=CALL_LIMIT_REQUESTS,
+            queue_limit_rows=limits.queue_limit_rows,
+            weights=config.weights,
+        )
     return ObjectiveTerms(
-        variants=_variants(config, hardware),
-        bound_ns=bound_ns,
-        has_objective=latency is not None,
+        variants,
+        bound_ns=int(limits.request_timeout_s * 1e9),
+        has_objective=False,
         batch_limit_rows=CALL_LIMIT_REQUESTS,
         queue_limit_rows=limits.queue_limit_rows,
         weights=config.weights,
-        margin_ns=margin_ns,
-        quantile=quantile,
     )
 
 
@@ -111,12 +105,7 @@ def _variants(config: ModelConfig, hardware: Hardware) -> tuple[VariantTerms, ..
         for variant in manifest.variants
         if (measured := _profile(manifest, variant.name, hardware, config.threads)) is not None
     ]
-    return allowed_variants(tuple(measured), _floor(config.objective))
-
-
-def _floor(objective: Objective) -> float:
-    drop = objective.drop
-    return 1.0 - (drop.bound / 100.0 if drop is not None else 0.0)
+    return allowed_variants(tuple(measured), 1.0 - config.objective.drop.bound / 100.0)
 
 
 def _profile(manifest: ModelManifest, variant: str, hardware: Hardware, threads: int) -> Profile | None:

@@ -56,7 +56,9 @@ class ModelService:
         )
         self._crew = Crew(config, self.variants, limits, clock, self.metrics, self._dispatch, launch)
         self.awake = True
+        """Whether requests go to its workers; a ``Berth`` has times when they do not."""
         self.used_ns = 0
+        """When the last request came."""
         self._closing = False
         self._cache: ResponseCache | None = None
         if config.cache is not None:
@@ -77,15 +79,19 @@ class ModelService:
 
     # --- life ----------------------------------------------------------------------------------------------------
 
+    def begin(self) -> None:
+        """Work on the running event loop."""
+        self._dispatch.begin(self._crew.slots)
+        if self._cache is not None:
+            self._cache.begin()
+
     async def start(self) -> None:
         """Start the workers and wait until every one of them is ready.
 
         Raises:
             SetpointError: the model cannot be loaded.
         """
-        self._dispatch.begin(self._crew.slots)
-        if self._cache is not None:
-            self._cache.begin()
+        self.begin()
         await self._crew.start()
 
     async def close(self) -> None:

@@ -71,7 +71,6 @@ class SimulatedRequest:
         "order_ns",
         "priority",
         "rows",
-        "sequence",
         "tenant",
         "waiting",
     )
@@ -89,7 +88,6 @@ class SimulatedRequest:
         self.gone = False
         self.waiting = False
         self.order_ns = 0
-        self.sequence = 0
 
 
 Event = tuple[int, int, str, int]

@@ -80,14 +80,13 @@ class DeadlineQueue(Generic[T]):
     leaves exactly once, by ``take``, ``remove`` or ``drain``, and has ``waiting`` set exactly while it is here.
     """
 
-    __slots__ = ("_known", "_sequence", "lanes", "requests", "rows")
+    __slots__ = ("_known", "lanes", "requests", "rows")
 
     def __init__(self) -> None:
         self.lanes: dict[Hashable, Lane[T]] = {}
         self._known: dict[Hashable, Lane[T]] = {}
         self.rows = 0
         self.requests = 0
-        self._sequence = 0
 
     def push(self, request: T, lead_ns: int = 0) -> None:
         """Add a request, ``lead_ns`` behind those of equal deadline and priority."""
@@ -97,7 +96,7 @@ class DeadlineQueue(Generic[T]):
         """The lane of that key, which may be empty."""
         lane = self._known.get(key)
         if lane is None:
-            if len(self._known) >= _LANES_REMEMBERED:
+            if len(self._known) >= _LANES_REMEMBERED + len(self.lanes):
                 self._known = dict(self.lanes)  # forget the empty ones
             lane = self._known[key] = Lane(key)
         return lane
@@ -118,8 +117,6 @@ class DeadlineQueue(Generic[T]):
             order_ns += lead_ns + request.priority * PRIORITY_STEP_NS
             lane.mixed = True
         request.order_ns = order_ns
-        self._sequence += 1
-        request.sequence = self._sequence
         request.waiting = True
         rows = request.rows
         if rows != 1:

@@ -52,7 +52,6 @@ class FixedPolicy(Policy[T]):
         self._terms = terms
         self._lane_limit_rows = lane_limit_rows
         self._levels: dict[int, _Level[T]] = {}
-        self._sequence = 0
         self._delay_ns = terms.max_queue_delay_us * 1000
         self._max_batch_size = terms.max_batch_size
 
@@ -74,8 +73,6 @@ class FixedPolicy(Policy[T]):
         if level is None:
             self._levels[request.priority] = level = _Level()
             self._levels = dict(sorted(self._levels.items()))
-        self._sequence += 1
-        request.sequence = self._sequence
         request.waiting = True
         level.in_time.append(entry)
         self.requests += 1

@@ -35,5 +35,3 @@ class Schedulable(Protocol):
     """It is in the queue."""
     order_ns: int
     """Its place in the queue: its deadline, moved back by its priority and by what its tenant uses beyond its share."""
-    sequence: int
-    """Order of arrival."""

@@ -4,9 +4,15 @@ from __future__ import annotations
 
 import msgspec
 
-from setpoint.core import InvalidConfiguration, Profile
+from setpoint.core import Goal, InvalidConfiguration, Profile
 
 _MS = 1_000_000
+_MARGIN_SHARE = 0.03
+_LEAST_MARGIN_NS = _MS
+"""Of every bound: for reading the request off the socket before, and for writing the answer behind what is measured."""
+_TAIL_QUANTILES = ((99.0, 0.975), (0.0, 0.95))
+"""Goal's percentile from which on → quantile of run times that is predicted. A whole answer is late when its own batch
+or one of those before it is slow, but seldom both; ``docs/adr/0006`` has the table."""
 
 
 class VariantTerms(msgspec.Struct, frozen=True):
@@ -53,6 +59,31 @@ class ObjectiveTerms(msgspec.Struct, frozen=True):
     leave_above: float = 0.9
     return_below: float = 0.7
     return_after_ns: int = 1_000 * _MS
+
+    @classmethod
+    def holding(
+        cls,
+        goal: Goal,
+        variants: tuple[VariantTerms, ...],
+        *,
+        batch_limit_rows: int = 64,
+        queue_limit_rows: int = 4096,
+        weights: dict[str, float] | None = None,
+    ) -> ObjectiveTerms:
+        """What holds a latency goal: its bound, less a margin for what is not measured, and a quantile to go by.
+
+        The one place where that is decided, for the node and for whoever says in simulated time what it would hold.
+        """
+        bound_ns = goal.bound_ns
+        return cls(
+            variants=variants,
+            bound_ns=bound_ns,
+            batch_limit_rows=batch_limit_rows,
+            queue_limit_rows=queue_limit_rows,
+            weights=weights or {},
+            margin_ns=max(min(_LEAST_MARGIN_NS, bound_ns // 5), int(bound_ns * _MARGIN_SHARE)),
+            quantile=next(value for least, value in _TAIL_QUANTILES if goal.percentile >= least),
+        )
 
     def __post_init__(self) -> None:
         if not self.variants:

@@ -27,7 +27,6 @@ class Item:
         self.gone = False
         self.waiting = False
         self.order_ns = 0
-        self.sequence = 0
 
     def __repr__(self) -> str:
         return f"Item(rows={self.rows}, lane={self.lane!r}, deadline_ns={self.deadline_ns}, tenant={self.tenant!r})"
