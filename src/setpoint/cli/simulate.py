@@ -222,7 +222,7 @@ def _terms(variants: tuple[VariantTerms, ...], objective: Objective, max_batch: 
     best = max(variant.accuracy for variant in variants)
     floor = best - objective.drop.bound / 100 - 1e-9 if objective.drop is not None else 0.0
     assert objective.latency is not None, "checked by the command"
-    return ObjectiveTerms(allowed_variants(variants, floor), objective.latency.bound_ns, batch_limit_rows=max_batch)
+    return ObjectiveTerms.holding(objective.latency, allowed_variants(variants, floor), batch_limit_rows=max_batch)
 
 
 def _table(results: list[SimulatedRate]) -> str:
