@@ -62,8 +62,8 @@ class Loader:
         that is replaced answers what it has accepted.
 
         Args:
-            name: of a model, or a reference such as ``sentiment:3`` or ``sentiment:champion``: a later load of the
-                bare name asks for the same reference again, so it follows an alias that was moved.
+            name: of a model, or a reference such as ``sentiment:3`` or ``sentiment:champion``. After an alias, later
+                loads of the bare name ask for that alias again, and so follow it where it was moved.
             parameters: of the V2 request. Overrides are refused: what is served is what the registry holds.
 
         Raises:
@@ -132,7 +132,6 @@ class Loader:
 
     async def _replace(self, current: Berth | None, model: ModelConfig) -> None:
         """Bring a model up, let requests go to it, and let the one before it go."""
-        name = model.bundle.name
         if current is not None and current.reference == model.bundle.reference:
             await self._rename(current, model)
             return
@@ -141,16 +140,11 @@ class Loader:
             self._check_both_fit(current, berth)
             current.pinned = True
         try:
-            async with asyncio.timeout(self._config.limits.load_timeout_s):
-                await self._fleet.harbour.awaken(berth)
-        except BaseException as error:
+            await self._awaken(berth)
+        except BaseException:
             if current is not None:
                 current.pinned = False
             self._fleet.let_go(berth, 0.0)
-            if isinstance(error, TimeoutError):
-                raise NotReady(f"there was no room to load model {name!r} for as long as loading may take") from None
-            if isinstance(error, (ModelError, ConfigurationError)):
-                raise InvalidRequest(f"model {berth.reference} cannot be loaded: {error.message}") from None
             raise
         self._fleet.publish(berth)
         size_text = bytes_text(await self._fleet.harbour.scales.of(berth))
@@ -167,10 +161,17 @@ class Loader:
             self._fleet.publish(current)
         if current.failure:
             self._fleet.harbour.forgive(current)
-            try:
-                await self._fleet.harbour.awaken(current)
-            except (ModelError, ConfigurationError) as error:
-                raise InvalidRequest(f"model {current.reference} cannot be loaded: {error.message}") from None
+            await self._awaken(current)
+
+    async def _awaken(self, berth: Berth) -> None:
+        try:
+            async with asyncio.timeout(self._config.limits.load_timeout_s):
+                await self._fleet.harbour.awaken(berth)
+        except TimeoutError:
+            message = f"there was no room to load model {berth.name!r} for as long as loading may take"
+            raise NotReady(message) from None
+        except (ModelError, ConfigurationError) as error:
+            raise InvalidRequest(f"model {berth.reference} cannot be loaded: {error.message}") from None
 
     def _check_both_fit(self, current: Berth, berth: Berth) -> None:
         harbour = self._fleet.harbour
