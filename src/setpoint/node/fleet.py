@@ -13,11 +13,7 @@ from typing import Any, Protocol
 
 import msgspec
 
-from setpoint.core import (
-    Clock,
-    InvalidConfiguration,
-    NotReady,
-)
+from setpoint.core import Clock, InvalidConfiguration, NotReady
 from setpoint.machine import read_machine
 from setpoint.node.berth import Berth
 from setpoint.node.config import ModelConfig, NodeConfig
@@ -273,14 +269,13 @@ class Fleet:
         task.add_done_callback(self._gone)
 
     async def _go(self, berth: Berth, timeout_s: float) -> None:
-        before_bytes = await self.harbour.scales.of(berth)
+        held_bytes = await self.harbour.scales.of(berth)
         try:
             await self.harbour.leave(berth, timeout_s)
         finally:
             self._all.remove(berth)
-        left_bytes = await self.harbour.scales.of(berth)
-        if before_bytes:
-            _log.info("model %s is unloaded; %s are free", berth.reference, bytes_text(before_bytes - left_bytes))
+        if held_bytes:
+            _log.info("model %s is unloaded; it held %s", berth.reference, bytes_text(held_bytes))
 
     def _gone(self, task: asyncio.Task[None]) -> None:
         self._leaving.discard(task)
