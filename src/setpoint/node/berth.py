@@ -86,12 +86,6 @@ class Berth(ModelService):
 
     # --- waking and resting --------------------------------------------------------------------------------------
 
-    def begin(self) -> None:
-        """Work on the running event loop."""
-        self._dispatch.begin(self._crew.slots)
-        if self._cache is not None:
-            self._cache.begin()
-
     async def wake(self) -> None:
         """Start the workers, warm them up, then let in whoever waits.
 
