@@ -103,8 +103,8 @@ def main() -> int:
             scales.start()
             tallies = {"each once": one_round(node, width, list(range(1, options.models + 1)), 1)}
             generator = random.Random(1)
-            skewed = [min(options.models, 1 + int(generator.paretovariate(0.8)) - 1) for _ in range(options.requests)]
-            tallies["at random"] = one_round(node, width, [max(1, number) for number in skewed], options.clients)
+            skewed = [min(options.models, int(generator.paretovariate(0.8))) for _ in range(options.requests)]
+            tallies["at random"] = one_round(node, width, skewed, options.clients)
             wakes, parks = node.metric("setpoint_model_wakes_total"), node.metric("setpoint_model_parks_total")
             node_mib = node.metric('setpoint_resident_bytes{process="node"}') / 2**20
             scales.stopped.set()

@@ -39,9 +39,7 @@ class Listener:
         self.reports.put_nowait(reason)
 
 
-async def one_start(
-    bundle: Bundle, folder: Path, nursery: ForkServers | Interpreters, threads: int
-) -> dict[str, float]:
+async def one_start(bundle: Bundle, folder: Path, nursery: Nursery, threads: int) -> dict[str, float]:
     """Start a worker, ask it once, end it; times in ms, memory in MiB."""
     listener = Listener()
     spec = WorkerSpec(bundle.manifest, folder, (bundle.manifest.variants[0].name,), threads, 0, 1 << 28)
