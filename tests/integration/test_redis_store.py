@@ -11,6 +11,7 @@ import pytest
 from redis_server import RedisServer
 
 from setpoint.core import InvalidConfiguration, SystemClock
+from setpoint.node.cache import CacheTerms
 from setpoint.node.cache.redis_store import LARGEST_PARCEL_BYTES, RedisStore
 from setpoint.observe import CacheCounts
 
@@ -182,7 +183,8 @@ def test_a_password_that_is_asked_for_is_a_failure_and_not_an_error(redis: Redis
     assert run(with_password, test).counts.failures == 0
 
 
-def test_a_url_that_cannot_be_read_is_told_before_anything_starts() -> None:
+@pytest.mark.parametrize("url", ["redis://localhost:port", "redis://[::1"])
+def test_a_url_that_cannot_be_read_is_told_before_anything_starts(url: str) -> None:
     pytest.importorskip("redis")
     with pytest.raises(InvalidConfiguration, match="--cache-url"):
-        Bench("redis://localhost:port", 1.0, 1.0)
+        Bench(CacheTerms(url=url).url, 1.0, 1.0)
