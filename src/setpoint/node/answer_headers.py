@@ -29,6 +29,11 @@ def run_lines(variant: str, queue_ns: int, run_ns: int) -> bytes:
     return b"server-timing: queue;dur=%.3f, run;dur=%.3f\r\n%b" % (queue_ns * 1e-6, run_ns * 1e-6, named)
 
 
+def metadata_of(lines: bytes) -> tuple[tuple[str, str], ...]:
+    """The same lines as names and values, which is how gRPC takes them."""
+    return tuple([(name, value) for name, _, value in (one.partition(": ") for one in lines.decode().splitlines())])
+
+
 def _variant_line(variant: str) -> bytes:
     line = _variants[variant] = b"setpoint-variant: %b\r\n" % variant.encode("ascii", "backslashreplace")
     return line

@@ -2,7 +2,7 @@
 
 import pytest
 
-from setpoint.node.answer_headers import run_lines
+from setpoint.node.answer_headers import metadata_of, model_line, run_lines
 
 
 def headers(lines: bytes) -> dict[str, str]:
@@ -31,3 +31,10 @@ def test_an_answer_that_nothing_ran_for_says_nothing() -> None:
 @pytest.mark.parametrize("variant", ["fp32 ∘ sparse", "ä"])
 def test_a_variant_may_have_any_name(variant: str) -> None:
     assert headers(run_lines(variant, 1, 1))["setpoint-variant"].isascii()
+
+
+def test_grpc_is_told_the_same() -> None:
+    lines = model_line("model", "sha256:0") + run_lines("fp32 ∘ sparse", 123_456, 7_000_000)
+    assert dict(metadata_of(lines)) == headers(lines)
+    assert metadata_of(lines)[0] == ("setpoint-model", "model@sha256:0")
+    assert all(value.isascii() for _, value in metadata_of(lines))  # gRPC sends nothing else, and no answer with it

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 from setpoint.core import Draining, Limits, SetpointError
+from setpoint.node.answer_headers import metadata_of, model_line, run_lines
 from setpoint.node.grpc.catalogue import Catalogue
 from setpoint.node.grpc.requests import GrpcTensorRequest
 from setpoint.node.terms import read_terms, take_v2_terms
@@ -89,12 +90,8 @@ def _read_headers(context: Any, request: GrpcTensorRequest) -> None:
 def _told(request: GrpcTensorRequest) -> tuple[tuple[str, str], ...]:
     """Which model answered, which variant of it, and where the time went."""
     bundle = request.service.config.bundle
-    queue_ms, run_ms = (request.started_ns - request.arrived_ns) * 1e-6, request.run_ns * 1e-6
-    told = [("setpoint-model", f"{bundle.name}@{bundle.digest}")]
-    if request.variant:
-        told.append(("setpoint-variant", request.variant))
-        told.append(("server-timing", f"queue;dur={queue_ms:.3f}, run;dur={run_ms:.3f}"))
-    return tuple(told)
+    run = run_lines(request.variant, request.started_ns - request.arrived_ns, request.run_ns)
+    return metadata_of(model_line(bundle.name, bundle.digest) + run)
 
 
 def _hold_deadline(context: Any, request: GrpcTensorRequest) -> None:
