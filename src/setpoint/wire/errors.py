@@ -52,13 +52,17 @@ def headers_of(error: SetpointError) -> tuple[tuple[str, str], ...]:
     """Extra response headers of an error: when to come back, which verbs there are."""
     if isinstance(error, RefusedError):
         # Whole seconds are what HTTP has; a load that passes in 50 ms deserves the second header, which SDKs read too.
-        retry_ms = max(1, math.ceil(error.retry_after_s * 1e3))
-        return (("retry-after", str(max(1, math.ceil(error.retry_after_s)))), ("retry-after-ms", str(retry_ms)))
+        return (("retry-after", str(max(1, math.ceil(error.retry_after_s)))), retry_after_ms(error))
     if isinstance(error, MethodNotAllowed):
         return (("allow", ", ".join(error.allowed)),)
     if isinstance(error, Unauthenticated):
         return (("www-authenticate", "Bearer"),)
     return ()
+
+
+def retry_after_ms(error: RefusedError) -> tuple[str, str]:
+    """When to come back, as HTTP's header and gRPC's metadata say it."""
+    return "retry-after-ms", str(max(1, math.ceil(error.retry_after_s * 1e3)))
 
 
 def body_of(error: SetpointError, path: bytes = b"") -> bytes:

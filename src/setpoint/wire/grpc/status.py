@@ -17,6 +17,7 @@ from setpoint.core import (
     SetpointError,
     Unauthenticated,
 )
+from setpoint.wire.errors import retry_after_ms
 
 INVALID_ARGUMENT = 3
 DEADLINE_EXCEEDED = 4
@@ -54,5 +55,5 @@ def trailers_of(error: SetpointError) -> tuple[tuple[str, str], ...]:
     """Trailing metadata of an error: its kind, and when to come back."""
     trailers = (("setpoint-error", error.kind),)
     if isinstance(error, RefusedError):
-        return (*trailers, ("retry-after-ms", str(max(1, round(error.retry_after_s * 1000)))))
+        return (*trailers, retry_after_ms(error))
     return trailers
