@@ -1,6 +1,7 @@
 """A call that is cancelled and answered in one turn of the event loop is told apart by nobody, and breaks nothing."""
 
 import asyncio
+import gc
 from typing import Any
 
 import numpy as np
@@ -75,3 +76,18 @@ def test_an_answer_and_an_error_reach_the_call() -> None:
     body, error = asyncio.run(main())
     assert message_class("inference.ModelInferResponse").FromString(body).raw_output_contents[0] == ROWS.tobytes()
     assert error is QueueFull
+
+
+def test_an_error_that_a_client_left_behind_is_no_trace_in_the_log() -> None:
+    async def main() -> list[Any]:
+        logged: list[Any] = []
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: logged.append(context["message"]))
+        request = asked(Queue())
+        request.fail(QueueFull("no"))
+        request.ended = True  # as the ledger writes down
+        request.abandon()
+        del request
+        gc.collect()
+        return logged
+
+    assert asyncio.run(main()) == []
