@@ -67,4 +67,4 @@ class GrpcTensorRequest(TensorRequest):
         """Hand the error to the call."""
         if not self._response.done():
             self._response.set_exception(error)
-            self._response.exception()  # now it counts as seen: where the client has left, asyncio would log a trace of it
+            self._response.exception()  # so that it counts as seen: asyncio would log it where the client has left
