@@ -3,12 +3,27 @@
 import grpc
 import numpy as np
 import pytest
+from harness import until
 from test_grpc import GRPC, ROW, SERVICE, Client, failed, twice
 
 from setpoint.wire.grpc import message_class
 
 TOKEN = "correct-horse-battery"
 SHOWN = [("authorization", f"Bearer {TOKEN}")]
+
+
+SLOW = """
+import time
+import setpoint as sp
+
+class Slow(sp.Model):
+    def load(self, ctx: sp.Context) -> None:
+        time.sleep(1.5)
+
+    @sp.endpoint
+    def one(self) -> int:
+        return 1
+"""
 
 
 @pytest.fixture
@@ -26,11 +41,15 @@ def index(client: Client, **fields: bool) -> dict[str, str]:
     return {model.name: model.state for model in answer.models}
 
 
-def change(client: Client, verb: str, name: str, metadata=SHOWN, field: str = "model_name") -> None:
+def changing(client: Client, verb: str, name: str, metadata=SHOWN, field: str = "model_name") -> grpc.Future:
     request = message_class(f"inference.RepositoryModel{verb}Request")(**{field: name})
-    client.channel.unary_unary(
+    return client.channel.unary_unary(
         f"/{SERVICE}/RepositoryModel{verb}", lambda message: message.SerializeToString(), lambda answer: answer
-    )(request, timeout=60, metadata=metadata)
+    ).future(request, timeout=60, metadata=metadata)
+
+
+def change(client: Client, verb: str, name: str, metadata=SHOWN, field: str = "model_name") -> None:
+    changing(client, verb, name, metadata, field).result()
 
 
 @pytest.mark.parametrize("field", ["model_name", "repository_name"], ids=["triton", "kserve"])
@@ -44,6 +63,14 @@ def test_a_model_is_loaded_asked_and_unloaded(client, field):
     with pytest.raises(grpc.RpcError) as error:
         client.infer("other", ROW)
     assert error.value.code() is grpc.StatusCode.NOT_FOUND
+
+
+def test_a_client_that_leaves_does_not_leave_a_model_half_loaded(client, pack):
+    pack(SLOW, "slow")
+    loading = changing(client, "Load", "slow")
+    until(lambda: index(client)["slow"] == "LOADING")
+    loading.cancel()
+    until(lambda: index(client)["slow"] == "READY", what="it was loaded to its end")
 
 
 @pytest.mark.parametrize(

@@ -43,7 +43,7 @@ class Repository(Protocol):
         ...
 
     async def load(self, name: str, parameters: Mapping[str, Any] | None = None) -> None:
-        """Serve a model."""
+        """Serve a model; what has begun comes to its end, also when whoever asked has left."""
         ...
 
     async def unload(self, name: str, parameters: Mapping[str, Any] | None = None) -> None:

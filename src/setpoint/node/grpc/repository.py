@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from setpoint.core import InvalidRequest
@@ -23,7 +22,6 @@ class RepositoryCalls:
         """
         self._repository = repository
         self._token = token
-        self._tasks: set[asyncio.Task[None]] = set()
 
     def calls(self) -> dict[str, Callable[[bytes, Any], Awaitable[bytes]]]:
         """By method name of ``GRPCInferenceService``."""
@@ -46,26 +44,19 @@ class RepositoryCalls:
     async def _load(self, body: bytes, context: Any) -> bytes:
         self._check(context)
         name, parameters = _asked("inference.RepositoryModelLoadRequest", body)
-        await self._to_its_end(self._repository.load(name, parameters))
+        await self._repository.load(name, parameters)
         return b""
 
     async def _unload(self, body: bytes, context: Any) -> bytes:
         self._check(context)
         name, parameters = _asked("inference.RepositoryModelUnloadRequest", body)
-        await self._to_its_end(self._repository.unload(name, parameters))
+        await self._repository.unload(name, parameters)
         return b""
 
     def _check(self, context: Any) -> None:
         metadata = dict(context.invocation_metadata())
         shown = metadata.get("authorization")
         check_admin(shown.encode() if isinstance(shown, str) else shown, self._token)
-
-    async def _to_its_end(self, change: Coroutine[Any, Any, None]) -> None:
-        """A client that leaves does not leave a model half loaded."""
-        task = asyncio.create_task(change)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-        await asyncio.shield(task)
 
 
 def _asked(message: str, body: bytes) -> tuple[str, dict[str, Any]]:
