@@ -209,7 +209,7 @@ class WorkerHandle:
         """End the process now. ``on_exit`` follows."""
         if not self.pid:
             self._gone(_NEVER_BORN)
-        elif self._process.poll() is None:
+        else:
             self._process.kill()
 
     def close(self) -> None:

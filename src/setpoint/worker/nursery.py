@@ -153,7 +153,8 @@ class ForkedProcess:
     def __init__(self, children: set[int]) -> None:
         self._children = children
         self._status: int | None = None
-        self._lock = threading.Lock()
+        # Handles wait in a thread. Once somebody has taken the status, the number may be another process's.
+        self._lock = threading.RLock()
         self.pid = 0
 
     def born(self, pid: int) -> None:
@@ -163,7 +164,7 @@ class ForkedProcess:
 
     def poll(self) -> int | None:
         """Its exit status, if it has ended."""
-        with self._lock:  # handles wait in a thread
+        with self._lock:
             if self.pid and self._status is None:
                 try:
                     pid, status = os.waitpid(self.pid, os.WNOHANG)
@@ -176,13 +177,15 @@ class ForkedProcess:
 
     def kill(self) -> None:
         """End it now. One that is not born yet ends by itself, finding its channel closed."""
-        if self.pid and self.poll() is None:
-            os.kill(self.pid, signal.SIGKILL)
+        with self._lock:
+            if self.pid and self.poll() is None:
+                os.kill(self.pid, signal.SIGKILL)
 
     def wait(self, timeout: float | None = None) -> int:
         """Its exit status, once it has ended; 0 where it never was."""
-        if self.pid and self.poll() is None:
-            descriptor = os.pidfd_open(self.pid)
+        with self._lock:
+            descriptor = os.pidfd_open(self.pid) if self.pid and self.poll() is None else None
+        if descriptor is not None:
             try:
                 waiting = select.poll()
                 waiting.register(descriptor, select.POLLIN)
