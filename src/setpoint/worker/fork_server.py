@@ -37,22 +37,10 @@ _NOTHING_TO_CLOSE = frozenset({"onnxruntime"})
 _ADOPTION_LIMIT_S = 10.0
 
 
-class ForkRequest(msgspec.Struct, frozen=True, array_like=True):
-    """Node → fork server, with the worker's descriptors: become a worker.
-
-    Attributes:
-        arena_limit_bytes: of its shared memory, per direction.
-        engines: that the worker will use.
-    """
-
-    arena_limit_bytes: int
-    engines: tuple[str, ...]
-
-
 class Calling(msgspec.Struct):
     """What a forked process is to do: serve as a worker with these descriptors."""
 
-    request: ForkRequest
+    request: messages.ForkRequest
     descriptors: Sequence[int]
 
 
@@ -75,7 +63,7 @@ def main(control_fd: int, node_pid: int) -> int:
 
 def _fork_on_request(control: socket.socket, node_pid: int) -> Calling | None:
     """None in this process, once the node is gone; in a worker, what it is to do."""
-    decode = msgspec.msgpack.Decoder(ForkRequest).decode
+    decode = msgspec.msgpack.Decoder(messages.ForkRequest).decode
     imported: set[str] = set()
     while True:
         packet, descriptors, _, _ = socket.recv_fds(

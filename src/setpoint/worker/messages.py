@@ -90,6 +90,18 @@ class Load(msgspec.Struct, frozen=True, array_like=True, tag="load", gc=False):
 Command = Load | RunTensors | CallEndpoint | StreamEndpoint | Cancel
 
 
+class ForkRequest(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """Node → fork server, with the worker's descriptors: become a worker.
+
+    Attributes:
+        arena_limit_bytes: of its shared memory, per direction.
+        engines: that the worker will use.
+    """
+
+    arena_limit_bytes: int
+    engines: tuple[str, ...]
+
+
 class Born(msgspec.Struct, frozen=True, array_like=True, tag="born", gc=False):
     """Forked worker → node, the first packet: which process it is; 0 and the reason where there is none."""
 

@@ -18,8 +18,6 @@ import threading
 from collections.abc import Sequence
 from typing import Protocol
 
-import msgspec
-
 from setpoint.worker import messages
 
 _PR_SET_CHILD_SUBREAPER = 36  # linux/prctl.h
@@ -97,7 +95,7 @@ class ForkServers:
         self, descriptors: Sequence[int], *, threads: int, arena_limit_bytes: int, engines: tuple[str, ...]
     ) -> WorkerProcess:
         """Start one; see ``Nursery.start``. Its process is known when it has said ``Born``."""
-        packet = msgspec.msgpack.encode((arena_limit_bytes, engines))
+        packet = messages.encode(messages.ForkRequest(arena_limit_bytes, engines))
         server = self._servers.get(threads)
         if server is None or not server.send(packet, descriptors):
             server = self._servers[threads] = self._begin(threads)
