@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 from setpoint.core import InvalidConfiguration, Variant
-from setpoint.engines.base import Arrays, Engine, EngineOptions, Executable
+from setpoint.engines.base import Arrays, Engine, EngineOptions, Executable, one_line
 from setpoint.engines.declared import DeclaredTensor
 from setpoint.engines.plugins import Offer, offers
 
@@ -98,4 +98,5 @@ __all__ = [
     "load_executable",
     "load_onnx",
     "offers",
+    "one_line",
 ]

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from setpoint.core import MissingExtra, ModelError, datatype_of
-from setpoint.engines.base import Arrays, EngineOptions
+from setpoint.engines.base import Arrays, EngineOptions, one_line
 from setpoint.engines.declared import DeclaredTensor
 from setpoint.engines.devices import CPU, choose
 from setpoint.machine import rss_bytes
@@ -22,6 +22,7 @@ except ImportError as missing:
 
 FREE_ROWS = "free-rows"
 """A variant's ``entry``: the first axis of every input may be resized, though the file says that it is 1."""
+_MESSAGE_CHARACTERS = 300
 
 
 class LitertExecutable:
@@ -57,7 +58,7 @@ class LitertExecutable:
             return {name: self._interpreter.get_tensor(index) for name, index in self._outputs.items()}
         except Exception as error:  # the library raises ValueError, RuntimeError and TypeError
             self._shapes = ()
-            raise ModelError(f"the model failed: {_one_line(error)}") from error
+            raise ModelError(f"the model failed: {one_line(error, _MESSAGE_CHARACTERS)}") from error
 
     def memory_bytes(self) -> int:
         """Resident bytes this process grew by while the model was loaded."""
@@ -103,7 +104,9 @@ class LitertEngine:
         except ModelError:
             raise
         except Exception as error:  # the library raises ValueError, RuntimeError and TypeError
-            raise ModelError(f"{artifact.name} cannot be loaded by LiteRT: {_one_line(error)}") from error
+            raise ModelError(
+                f"{artifact.name} cannot be loaded by LiteRT: {one_line(error, _MESSAGE_CHARACTERS)}"
+            ) from error
 
 
 def _declared(detail: dict[str, Any], free_rows: bool) -> DeclaredTensor:
@@ -122,7 +125,3 @@ def _name(detail: dict[str, Any]) -> str:
     """Without what TensorFlow appends: ``serving_default_x:0`` is ``x``."""
     name = str(detail["name"]).partition(":")[0].removeprefix("serving_default_")
     return name or f"tensor_{detail['index']}"
-
-
-def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split())[:300] or type(error).__name__

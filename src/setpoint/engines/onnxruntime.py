@@ -30,7 +30,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from setpoint.core import ModelError, TensorSpec
-from setpoint.engines.base import Arrays, EngineOptions
+from setpoint.engines.base import Arrays, EngineOptions, one_line
 from setpoint.engines.declared import DeclaredTensor
 from setpoint.engines.devices import CPU, choose
 from setpoint.machine import rss_bytes
@@ -106,7 +106,7 @@ class OnnxExecutable:
         try:
             computed = self._run_values(feed) if self._needs_values else self._session.run(self._output_names, feed)
         except Exception as error:  # the library raises a dozen unrelated classes, and ValueError and TypeError
-            raise ModelError(f"the model failed: {_one_line(error)}") from error
+            raise ModelError(f"the model failed: {one_line(error, _MESSAGE_CHARACTERS)}") from error
         outputs = dict(zip(self._output_names, computed, strict=True))
         for name in self._string_outputs:
             outputs[name] = _encode(outputs[name])
@@ -156,7 +156,7 @@ def load(artifact: Path, options: EngineOptions, *, quiet: bool = False) -> Onnx
     try:
         session = ort.InferenceSession(artifact, _session_options(options, quiet), providers=[provider])
     except Exception as error:
-        raise ModelError(f"{artifact.name} cannot be loaded: {_one_line(error)}") from error
+        raise ModelError(f"{artifact.name} cannot be loaded: {one_line(error, _MESSAGE_CHARACTERS)}") from error
     if session.get_providers()[0] != provider:  # it falls back to the CPU with a line in the log
         raise ModelError(f"{artifact.name}: ONNX Runtime could not start {provider} here; its log says why")
     _return_free_memory()
@@ -253,7 +253,3 @@ def _return_free_memory() -> None:
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc only
     if trim is not None:
         trim(0)
-
-
-def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split())[:_MESSAGE_CHARACTERS] or type(error).__name__

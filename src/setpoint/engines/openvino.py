@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from setpoint.core import InvalidConfiguration, MissingExtra, ModelError
-from setpoint.engines.base import Arrays, EngineOptions
+from setpoint.engines.base import Arrays, EngineOptions, one_line
 from setpoint.engines.devices import CPU, choose
 from setpoint.machine import rss_bytes
 
@@ -47,7 +47,7 @@ class OpenvinoExecutable:
         try:
             answers = self._request.infer(dict(inputs), share_inputs=True, share_outputs=True)
         except Exception as error:  # the library raises RuntimeError, TypeError and its own
-            raise ModelError(f"the model failed: {_one_line(error)}") from error
+            raise ModelError(f"the model failed: {one_line(error, _MESSAGE_CHARACTERS)}") from error
         # Copied: the request writes its next answers into the same memory.
         return {name: np.array(answers[index]) for index, name in enumerate(self._names)}
 
@@ -92,7 +92,9 @@ class OpenvinoEngine:
         except (ModelError, InvalidConfiguration):
             raise
         except Exception as error:
-            raise ModelError(f"{artifact.name} cannot be loaded by OpenVINO: {_one_line(error)}") from error
+            raise ModelError(
+                f"{artifact.name} cannot be loaded by OpenVINO: {one_line(error, _MESSAGE_CHARACTERS)}"
+            ) from error
 
 
 def _device(core: Any, asked: str) -> str:
@@ -123,7 +125,3 @@ def _name(port: Any, role: str) -> str:
         return str(port.get_any_name())
     except RuntimeError as error:
         raise ModelError(f"an {role} of the model has no name; export it with names") from error
-
-
-def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split())[:_MESSAGE_CHARACTERS] or type(error).__name__

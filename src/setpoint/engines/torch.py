@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from setpoint.core import MissingExtra, ModelError
-from setpoint.engines.base import Arrays, EngineOptions
+from setpoint.engines.base import Arrays, EngineOptions, one_line
 from setpoint.engines.devices import CPU, choose
 from setpoint.machine import rss_bytes
 
@@ -52,7 +52,7 @@ class TorchExecutable:
         except ModelError:
             raise
         except Exception as error:  # a module raises whatever it likes
-            raise ModelError(f"the model failed: {_one_line(error)}") from error
+            raise ModelError(f"the model failed: {one_line(error)}") from error
 
     def memory_bytes(self) -> int:
         """Resident bytes this process grew by while the module was loaded."""
@@ -163,9 +163,4 @@ def _name(path: Sequence[Any]) -> str:
 
 
 def _unloadable(artifact: Path, error: BaseException) -> ModelError:
-    return ModelError(f"{artifact.name} cannot be loaded by torch {torch.__version__}: {_one_line(error)}")
-
-
-def _one_line(error: BaseException) -> str:
-    text = " ".join(str(error).split())
-    return (text[:200] + "…" if len(text) > 200 else text) or type(error).__name__
+    return ModelError(f"{artifact.name} cannot be loaded by torch {torch.__version__}: {one_line(error)}")

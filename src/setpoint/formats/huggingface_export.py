@@ -11,7 +11,7 @@ import numpy as np
 
 from setpoint.authoring import Image, ImageSteps, TextSteps, Tokens, pixels
 from setpoint.core import ConversionMismatch, InvalidConfiguration, MissingExtra, ModelError, Signature, TensorSpec
-from setpoint.engines import Arrays
+from setpoint.engines import Arrays, one_line
 from setpoint.formats.torch_export import Exported, pack_program, tensors_of
 
 _CLASSES = {
@@ -57,7 +57,7 @@ def export(
                 str(source), local_files_only=True, trust_remote_code=False, attn_implementation="eager"
             )
     except Exception as error:  # the library raises whatever it meets
-        raise InvalidConfiguration(f"{source} cannot be loaded by transformers: {_one_line(error)}") from error
+        raise InvalidConfiguration(f"{source} cannot be loaded by transformers: {one_line(error)}") from error
     model = model.float().eval()
     checks = [_compare_texts(source, text)] if text is not None else [_compare_images(source, image)]
     examples = _text_examples(source, text, model) if text is not None else _image_examples(image)
@@ -93,7 +93,7 @@ def _exported(torch: Any, head: Any, examples: dict[str, Any], field: str, *, fr
             warnings.simplefilter("ignore")
             program = torch.export.export(head, tensors, dynamic_shapes=(tuple(dict(free) for _ in names),))
     except Exception as error:  # the exporter raises whatever it meets
-        raise InvalidConfiguration(f"the model cannot be exported: {_one_line(error)}") from error
+        raise InvalidConfiguration(f"the model cannot be exported: {one_line(error)}") from error
     declared = tensors_of(program)
 
     def run(arrays: Arrays) -> dict[str, Any]:
@@ -101,7 +101,7 @@ def _exported(torch: Any, head: Any, examples: dict[str, Any], field: str, *, fr
             with torch.inference_mode():
                 answer = head(*(engine.to_tensor(arrays[name]) for name in names))
         except Exception as error:  # the model's own code
-            raise ModelError(f"the model failed: {_one_line(error)}") from error
+            raise ModelError(f"the model failed: {one_line(error)}") from error
         return engine.named_outputs(answer)
 
     # Exported positional arguments are called args_0 and so on; the graph's inputs get the model's own names.
@@ -171,8 +171,3 @@ def _compare_images(source: Path, image: ImageSteps | None) -> str:
     if worst > 1e-4:
         raise ConversionMismatch(f"{source}: prepared images differ from transformers' by up to {worst:.3g}")
     return "prepared images are those of transformers (3 sizes)"
-
-
-def _one_line(error: BaseException) -> str:
-    text = " ".join(str(error).split())
-    return (text[:200] + "…" if len(text) > 200 else text) or type(error).__name__

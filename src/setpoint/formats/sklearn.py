@@ -24,6 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from setpoint.core import DATATYPES, InvalidConfiguration, Lineage, MissingExtra, UntrustedFile
+from setpoint.engines import one_line
 from setpoint.formats.base import PackedModel, PackOptions
 from setpoint.formats.inputs import load_npz
 from setpoint.formats.onnx import drop_zip_maps, precision_of
@@ -169,7 +170,7 @@ def _load_skops(source: Path, trust: bool, skops_io: Any) -> Any:
     try:
         return skops_io.load(source, trusted=unknown)
     except Exception as error:
-        raise InvalidConfiguration(f"{source} cannot be loaded: {_one_line(error)}") from error
+        raise InvalidConfiguration(f"{source} cannot be loaded: {one_line(error)}") from error
 
 
 def _load_pickle(source: Path) -> Any:
@@ -180,7 +181,7 @@ def _load_pickle(source: Path) -> Any:
     except ModuleNotFoundError as error:
         raise InvalidConfiguration(f"{source} needs the module {error.name}, which is not installed here") from error
     except Exception as error:  # unpickling runs the file's own code, which may raise anything
-        raise InvalidConfiguration(f"{source} cannot be loaded: {_one_line(error)}") from error
+        raise InvalidConfiguration(f"{source} cannot be loaded: {one_line(error)}") from error
 
 
 def _versions(caught: Iterable[warnings.WarningMessage]) -> tuple[str, ...]:
@@ -242,7 +243,7 @@ def _convert(estimator: Any, columns: int, title: str) -> onnx.ModelProto:
             f"{named[1].rpartition('.')[2] if named else title} has no ONNX converter; {_REMEDY}"
         ) from error
     except Exception as error:  # converters raise whatever they meet
-        raise InvalidConfiguration(f"{title} cannot be converted to ONNX ({_one_line(error)}); {_REMEDY}") from error
+        raise InvalidConfiguration(f"{title} cannot be converted to ONNX ({one_line(error)}); {_REMEDY}") from error
     drop_zip_maps(model)
     for output in model.graph.output:
         if not output.type.HasField("tensor_type"):
@@ -270,8 +271,3 @@ def _stem(source: Path) -> str:
     while path.suffix.lower() in _SUFFIXES:
         path = path.with_suffix("")
     return path.name
-
-
-def _one_line(error: BaseException) -> str:
-    text = " ".join(str(error).split())
-    return (text[:200] + "…" if len(text) > 200 else text) or type(error).__name__

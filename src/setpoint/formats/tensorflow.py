@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from setpoint.core import ConversionMismatch, InvalidConfiguration, Lineage, MissingExtra, ModelError, UntrustedFile
-from setpoint.engines import Arrays, DeclaredTensor, EngineOptions, load_onnx
+from setpoint.engines import Arrays, DeclaredTensor, EngineOptions, load_onnx, one_line
 from setpoint.formats import inputs as made
 from setpoint.formats.base import PackedModel, PackOptions
 from setpoint.formats.onnx import precision_of
@@ -66,7 +66,7 @@ class TensorflowFormat:
         except KeyError:
             raise InvalidConfiguration(f"{source} has no signature {_SIGNATURE!r} to serve") from None
         except Exception as error:  # the library raises whatever it meets
-            raise InvalidConfiguration(f"{source} cannot be loaded by TensorFlow: {_one_line(error)}") from error
+            raise InvalidConfiguration(f"{source} cannot be loaded by TensorFlow: {one_line(error)}") from error
         artifact = workdir / ARTIFACT
         model = _convert(source, folder, artifact)
 
@@ -74,7 +74,7 @@ class TensorflowFormat:
             try:
                 answers = function(**{name: tensorflow.constant(array) for name, array in arrays.items()})
             except Exception as error:
-                raise ModelError(f"the model failed: {_one_line(error)}") from error
+                raise ModelError(f"the model failed: {one_line(error)}") from error
             return {name: np.asarray(answer) for name, answer in answers.items()}
 
         try:
@@ -124,7 +124,7 @@ def _saved(tensorflow: Any, source: Path, folder: Path, trust: bool) -> Path:
             raise UntrustedFile(
                 f"{source} holds a layer of pickled code, which can do anything. Add --trust if you know its origin"
             ) from error
-        raise InvalidConfiguration(f"{source} cannot be loaded by Keras: {_one_line(error)}") from error
+        raise InvalidConfiguration(f"{source} cannot be loaded by Keras: {one_line(error)}") from error
     return folder
 
 
@@ -163,8 +163,3 @@ def _rows(tensors: tuple[DeclaredTensor, ...], sample: Path | None, run: Any) ->
             continue
         return arrays, "made-up rows"
     raise InvalidConfiguration(f"no made-up input runs through this model; give real rows: --sample. It said: {last}")
-
-
-def _one_line(error: BaseException) -> str:
-    text = " ".join(str(error).split())
-    return (text[:200] + "…" if len(text) > 200 else text) or type(error).__name__

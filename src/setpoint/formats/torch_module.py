@@ -16,7 +16,7 @@ from typing import Any
 
 from setpoint.authoring import UserModule
 from setpoint.core import InvalidConfiguration, Lineage, MissingExtra, ModelError
-from setpoint.engines import Arrays
+from setpoint.engines import Arrays, one_line
 from setpoint.formats.base import PackedModel, PackOptions
 from setpoint.formats.tensor_model import source_digest, tensor_manifest
 from setpoint.formats.torch_export import Exported, pack_program, tensors_of
@@ -158,7 +158,7 @@ def _called(user: UserModule, name: str) -> Any:
     try:
         return getattr(user.module, name)()
     except (Exception, SystemExit) as error:  # the user's code
-        raise InvalidConfiguration(f"{user.path}: {name}() failed: {_one_line(error)}") from error
+        raise InvalidConfiguration(f"{user.path}: {name}() failed: {one_line(error)}") from error
 
 
 def _load_weights(module: Any, weights: Path) -> str:
@@ -184,7 +184,7 @@ def _load_weights(module: Any, weights: Path) -> str:
             raise InvalidConfiguration(
                 f"{weights} is more than weights: it could run code when loaded. Save the module's state_dict()"
             ) from error
-        raise InvalidConfiguration(f"{weights} cannot be loaded into the module: {_one_line(error)}") from error
+        raise InvalidConfiguration(f"{weights} cannot be loaded into the module: {one_line(error)}") from error
     return f"weights of {weights.name}"
 
 
@@ -224,7 +224,7 @@ def _exported(
                 program = torch.export.export(module, args, kwargs, dynamic_shapes=attempt)
             break
         except Exception as error:  # the exporter raises whatever it meets
-            problem = problem or _one_line(error)
+            problem = problem or one_line(error)
     if program is None:
         raise InvalidConfiguration(
             f"{builder}: the module cannot be exported ({problem}); wrap it in a Python class to serve it as it is"
@@ -239,7 +239,7 @@ def _exported(
             with torch.inference_mode():
                 answer = module(**dict(zip(kwargs, tensors, strict=True))) if kwargs else module(*tensors)
         except Exception as error:  # the module's own code
-            raise ModelError(f"the module failed: {_one_line(error)}") from error
+            raise ModelError(f"the module failed: {one_line(error)}") from error
         return engine.named_outputs(answer)
 
     examples = dict(zip(names, map(engine.to_array, (*args, *kwargs.values())), strict=True))
@@ -250,8 +250,3 @@ def _two_rows(value: Any) -> Any:
     import torch
 
     return torch.cat([value, value]) if value.ndim and value.shape[0] == 1 else value
-
-
-def _one_line(error: BaseException) -> str:
-    text = " ".join(str(error).split())
-    return (text[:200] + "…" if len(text) > 200 else text) or type(error).__name__

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from setpoint.core import DATATYPES, InvalidConfiguration, Lineage, MissingExtra, ModelError
+from setpoint.engines import one_line
 from setpoint.formats.base import PackedModel, PackOptions
 from setpoint.formats.probe import probe_loaded
 from setpoint.formats.tensor_model import source_digest, tensor_manifest
@@ -74,7 +75,7 @@ def _program(source: Path, options: PackOptions, workdir: Path) -> PackedModel:
             program = torch.export.load(str(source))
     except Exception as error:  # the library raises a dozen unrelated classes
         raise InvalidConfiguration(
-            f"{source} cannot be loaded by torch {torch.__version__}: {_one_line(error)}"
+            f"{source} cannot be loaded by torch {torch.__version__}: {one_line(error)}"
         ) from error
     tensors = tensors_of(program)
     executable = engine.program(program)
@@ -159,8 +160,3 @@ def _checkpoint(source: Path, options: PackOptions, workdir: Path) -> PackedMode
     check_sizes(source)
     require_torch(f"packing {source.name}")
     return pack_module(builder, source, options, workdir)
-
-
-def _one_line(error: BaseException) -> str:
-    text = " ".join(str(error).split())
-    return (text[:200] + "…" if len(text) > 200 else text) or type(error).__name__
