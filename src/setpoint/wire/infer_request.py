@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, NoReturn
 
 import msgspec
@@ -46,12 +46,16 @@ class InferRequest(msgspec.Struct, frozen=True, gc=False):
 
 
 class SignatureReader:
-    """What both JSON forms do once the arrays are read; built once for a model."""
+    """What all ways of reading a request share: its inputs and the outputs that it asks for, judged by the signature.
+
+    Built once for a model.
+    """
 
     def __init__(self, signature: Signature) -> None:
         self.signature = signature
         self.readers = tuple(TensorReader(spec) for spec in signature.inputs)
         self.position = {spec.name: position for position, spec in enumerate(signature.inputs)}
+        self._output_position = {spec.name: position for position, spec in enumerate(signature.outputs)}
         self._free_inside = any(FREE in spec.shape[1:] for spec in signature.inputs)
 
     def request(
@@ -87,6 +91,36 @@ class SignatureReader:
         return InferRequest(
             arrays, rows, inner_shapes, request_id, wanted, binary, classes, timeout_ns, priority, shared
         )
+
+    def check_input(self, position: int, datatype: str, shape: list[int] | tuple[int, ...]) -> int:
+        """Judge what a V2 request says of one input; returns the number of elements.
+
+        Raises:
+            InvalidRequest: another datatype than the model's, a wrong rank or a wrong axis.
+        """
+        spec = self.signature.inputs[position]
+        if datatype != spec.datatype:
+            raise InvalidRequest(
+                f"input {spec.name!r} has datatype {excerpt(datatype)!r}, the model takes {spec.datatype}"
+            )
+        return self.readers[position].check_shape(shape)
+
+    def wanted(self, names: Iterable[str]) -> tuple[int, ...]:
+        """Positions of the outputs of these names.
+
+        Raises:
+            InvalidRequest: the model has no such output, or one is named twice.
+        """
+        positions: list[int] = []
+        for name in names:
+            position = self._output_position.get(name)
+            if position is None:
+                known = ", ".join(map(repr, self._output_position))
+                raise InvalidRequest(f"the model has no output {excerpt(name)!r}; it has {known}")
+            if position in positions:
+                raise InvalidRequest(f"output {name!r} is asked for twice")
+            positions.append(position)
+        return tuple(positions)
 
     def raise_wrong_inputs(self, got: Sequence[str]) -> NoReturn:
         """Say what inputs the model takes."""

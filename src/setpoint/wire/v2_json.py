@@ -44,7 +44,6 @@ class V2Codec(AnswerWriter):
         super().__init__(signature, model, version)
         self._reader = SignatureReader(signature)
         self._memory = memory
-        self._output_position = {spec.name: position for position, spec in enumerate(signature.outputs)}
         self._all_binary = (True,) * len(signature.outputs)
         self._all_have_json = all(spec.type.json_number for spec in signature.outputs)
 
@@ -113,7 +112,7 @@ class V2Codec(AnswerWriter):
                 position = self._reader.position.get(tensor.name, -1)
                 if position < 0 or tensor.name in arrays:
                     raise NotNumbers
-                elements = self._checked(position, tensor)
+                elements = self._reader.check_input(position, tensor.datatype, tensor.shape)
                 if not self._reader.signature.inputs[position].type.json_number:
                     raise NotNumbers
                 start, end = shortened.spans[number]
@@ -179,17 +178,8 @@ class V2Codec(AnswerWriter):
         array = array_of(spec, memoryview(body), tuple(shape), elements)
         return self._reader.request([array], binary=self._all_binary)
 
-    def _checked(self, position: int, tensor: Input) -> int:
-        """Judge datatype and shape; returns the number of elements."""
-        spec = self._reader.signature.inputs[position]
-        if tensor.datatype != spec.datatype:
-            raise InvalidRequest(
-                f"input {spec.name!r} has datatype {excerpt(tensor.datatype)!r}, the model takes {spec.datatype}"
-            )
-        return self._reader.readers[position].check_shape(tensor.shape)
-
     def _array(self, position: int, tensor: Input) -> NDArray[Any]:
-        elements = self._checked(position, tensor)
+        elements = self._reader.check_input(position, tensor.datatype, tensor.shape)
         spec = self._reader.signature.inputs[position]
         if isinstance(tensor.data, msgspec.UnsetType):
             raise InvalidRequest(f"input {spec.name!r} has no data")
@@ -203,7 +193,7 @@ class V2Codec(AnswerWriter):
     def _binary_array(
         self, position: int, tensor: Input, tail: memoryview, start: int, size_bytes: int
     ) -> NDArray[Any]:
-        elements = self._checked(position, tensor)
+        elements = self._reader.check_input(position, tensor.datatype, tensor.shape)
         spec = self._reader.signature.inputs[position]
         if not isinstance(tensor.data, msgspec.UnsetType):
             raise InvalidRequest(f"input {spec.name!r} is given twice: in data and behind the JSON")
@@ -215,7 +205,7 @@ class V2Codec(AnswerWriter):
         return array_of(spec, tail[start : start + size_bytes], tuple(tensor.shape), elements)
 
     def _shared_array(self, position: int, tensor: Input, extent: Extent) -> NDArray[Any]:
-        elements = self._checked(position, tensor)
+        elements = self._reader.check_input(position, tensor.datatype, tensor.shape)
         spec = self._reader.signature.inputs[position]
         if not isinstance(tensor.data, msgspec.UnsetType):
             raise InvalidRequest(f"input {spec.name!r} is given twice: in data and in shared memory")
@@ -225,7 +215,7 @@ class V2Codec(AnswerWriter):
         self, arrays: list[NDArray[Any]], request_id: str, asked: RequestParameters, outputs: list[RequestedOutput]
     ) -> InferRequest:
         asked.check()
-        wanted = self._wanted(outputs) if outputs else None
+        wanted = self._reader.wanted([output.name for output in outputs]) if outputs else None
         binary: tuple[bool, ...] = ()
         classes: tuple[int, ...] = ()
         shared: tuple[SharedOutput | None, ...] = ()
@@ -272,15 +262,3 @@ class V2Codec(AnswerWriter):
                     f"output {spec.name!r} is {spec.datatype}, which has no V2 JSON form; ask for it with "
                     "binary_data, or use the native route POST /models/NAME/ENDPOINT"
                 )
-
-    def _wanted(self, outputs: list[RequestedOutput]) -> tuple[int, ...]:
-        positions: list[int] = []
-        for output in outputs:
-            position = self._output_position.get(output.name)
-            if position is None:
-                known = ", ".join(repr(spec.name) for spec in self._outputs)
-                raise InvalidRequest(f"the model has no output {excerpt(output.name)!r}; it has {known}")
-            if position in positions:
-                raise InvalidRequest(f"output {output.name!r} is asked for twice")
-            positions.append(position)
-        return tuple(positions)

@@ -110,7 +110,6 @@ class GrpcCodec:
     def __init__(self, signature: Signature, model: str, version: str, memory: SharedMemory = NO_SHARED_MEMORY) -> None:
         self._reader = SignatureReader(signature)
         self._memory = memory
-        self._names = {spec.name: position for position, spec in enumerate(signature.outputs)}
         self._outputs = signature.outputs
         self._head = field_of(1, model.encode()) + field_of(2, version.encode())
         self._output_names = tuple(field_of(1, spec.name.encode()) for spec in signature.outputs)
@@ -168,12 +167,8 @@ class GrpcCodec:
     def _checked(self, position: int, tensor: Any) -> tuple[TensorSpec, tuple[int, ...], int]:
         """Judge datatype and shape; returns what is declared, the shape, and the number of elements."""
         spec = self._reader.signature.inputs[position]
-        if tensor.datatype != spec.datatype:
-            raise InvalidRequest(
-                f"input {spec.name!r} has datatype {excerpt(tensor.datatype)!r}, the model takes {spec.datatype}"
-            )
         shape = tuple(tensor.shape)
-        return spec, shape, self._reader.readers[position].check_shape(shape)
+        return spec, shape, self._reader.check_input(position, tensor.datatype, shape)
 
     def _shared_array(self, position: int, tensor: Any, extent: Extent) -> NDArray[Any]:
         spec, shape, elements = self._checked(position, tensor)
@@ -222,23 +217,16 @@ class GrpcCodec:
 
     def _wanted(self, outputs: Sequence[Any]) -> tuple[tuple[int, ...], tuple[int, ...]]:
         """Positions of the outputs asked for, and the number of classes wanted of each; empty where of none."""
-        positions: list[int] = []
+        positions = self._reader.wanted([output.name for output in outputs])
         classes: list[int] = []
-        for output in outputs:
-            position = self._names.get(output.name)
-            if position is None:
-                known = ", ".join(map(repr, self._names))
-                raise InvalidRequest(f"the model has no output {excerpt(output.name)!r}; it has {known}")
-            if position in positions:
-                raise InvalidRequest(f"output {output.name!r} is asked for twice")
+        for position, output in zip(positions, outputs, strict=True):
             wanted = _whole_number(output.parameters, "classification") if output.parameters else 0
             if wanted < 0 or (wanted and self._outputs[position].datatype == "BYTES"):
                 raise InvalidRequest(
                     f"output {output.name!r} is {self._outputs[position].datatype}: cannot give {wanted} classes"
                 )
-            positions.append(position)
             classes.append(wanted)
-        return tuple(positions), tuple(classes) if any(classes) else ()
+        return positions, tuple(classes) if any(classes) else ()
 
     def encode(
         self,
