@@ -24,8 +24,9 @@ def python_of(name: str) -> Path:
 
 def run_program(python: Path, program: str, *arguments: str) -> str:
     """Run one of ``programs`` to its end; what it printed. Fails with what it said on standard error."""
+    ours = [f"-Werror::DeprecationWarning:{module}" for module in ("__main__", "triton_parts")]
     done = subprocess.run(
-        [python, "-W", "error::DeprecationWarning:__main__", PROGRAMS / program, *arguments],
+        [python, *ours, PROGRAMS / program, *arguments],
         capture_output=True,
         text=True,
         timeout=60,

@@ -1,5 +1,6 @@
 """Clients that pass tensors in system shared memory, unmodified, over REST and gRPC."""
 
+import json
 from collections.abc import Callable
 
 import pytest
@@ -19,7 +20,8 @@ def address(node: RunningNode, protocol: str) -> str:
 
 @pytest.mark.parametrize("protocol", ["http", "grpc"])
 def test_tritonclient(node: RunningNode, protocol: str) -> None:
-    run_program(python_of("triton"), "triton_shared_memory.py", protocol, address(node, protocol))
+    written = run_program(python_of("triton"), "triton_shared_memory.py", protocol, address(node, protocol))
+    assert json.loads(written) == [[0, 2, 4, 6], [8, 10, 12, 14]]
 
 
 @pytest.mark.parametrize("protocol", ["http", "grpc"])

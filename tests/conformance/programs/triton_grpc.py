@@ -3,38 +3,15 @@
 import asyncio
 import queue
 import sys
+from functools import partial
 
 import numpy as np
 import tritonclient.grpc as triton
 import tritonclient.grpc.aio as triton_aio
-from tritonclient.utils import InferenceServerException
+from triton_parts import ROWS, TEXTS, check_health, refused, tensor_of
 
 TARGET, CALL = sys.argv[1:3]
-ROWS = np.arange(8, dtype=np.float32).reshape(2, 4)
-TEXTS = np.array([[b"a", b""], ["ü".encode(), b"\x00"]], object)
-
-
-def tensor(name, array, datatype, kind=triton):
-    made = kind.InferInput(name, list(array.shape), datatype)
-    made.set_data_from_numpy(array)
-    return made
-
-
-def refused(call, *arguments, **options):
-    try:
-        call(*arguments, **options)
-    except InferenceServerException as error:
-        return error
-    raise AssertionError("it was not refused")
-
-
-def health(client):
-    assert client.is_server_live()
-    assert client.is_server_ready()
-    assert client.is_model_ready("twice")
-    assert client.is_model_ready("twice", "1")
-    assert not client.is_model_ready("twice", "7")
-    assert not client.is_model_ready("nothing")
+tensor, health = partial(tensor_of, triton), check_health
 
 
 def metadata(client):
@@ -174,7 +151,7 @@ def statistics(client):
 async def aio():
     async with triton_aio.InferenceServerClient(TARGET) as client:
         assert await client.is_server_ready()
-        rows = tensor("x", ROWS, "FP32", triton_aio)
+        rows = tensor_of(triton_aio, "x", ROWS, "FP32")
         answers = await asyncio.gather(*(client.infer("twice", [rows]) for _ in range(10)))
         for answer in answers:
             np.testing.assert_array_equal(answer.as_numpy("y"), ROWS * 2)

@@ -2,38 +2,16 @@
 
 import asyncio
 import sys
+from functools import partial
 
 import numpy as np
 import tritonclient.http as triton
 import tritonclient.http.aio as triton_aio
+from triton_parts import ROWS, TEXTS, check_health, refused, tensor_of
 from tritonclient.utils import InferenceServerException
 
 TARGET, CALL, TOKEN = sys.argv[1:4]
-ROWS = np.arange(8, dtype=np.float32).reshape(2, 4)
-TEXTS = np.array([[b"a", b""], ["ü".encode(), b"\x00"]], object)
-
-
-def tensor(name, array, datatype, kind=triton, **options):
-    made = kind.InferInput(name, list(array.shape), datatype)
-    made.set_data_from_numpy(array, **options)
-    return made
-
-
-def refused(call, *arguments, **options):
-    try:
-        call(*arguments, **options)
-    except InferenceServerException as error:
-        return error
-    raise AssertionError("it was not refused")
-
-
-def health(client):
-    assert client.is_server_live()
-    assert client.is_server_ready()
-    assert client.is_model_ready("twice")
-    assert client.is_model_ready("twice", "1")
-    assert not client.is_model_ready("twice", "7")
-    assert not client.is_model_ready("nothing")
+tensor, health = partial(tensor_of, triton), check_health
 
 
 def metadata(client):
