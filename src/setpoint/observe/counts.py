@@ -7,7 +7,7 @@ that was taken when it began: so windows cost a request nothing, and a model one
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 TENANT_LIMIT = 64
 """Tenants that are counted by name; all further ones share a line, for a name is the client's to choose."""
@@ -97,6 +97,11 @@ class RequestCounts:
         """Share of the answers by variant."""
         answers = sum(self.answers.values())
         return {name: count / answers for name, count in self.answers.items() if count}
+
+    def mean_accuracy(self, accuracies: Mapping[str, float]) -> float | None:
+        """What the answers given were worth on average, 0 to 1, by that of each variant; None without any."""
+        shares = self.shares()
+        return sum(share * accuracies.get(name, 1.0) for name, share in shares.items()) if shares else None
 
     def copy(self) -> RequestCounts:
         """As they are now."""

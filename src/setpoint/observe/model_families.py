@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from setpoint.observe.counts import RequestCounts
 from setpoint.observe.histogram import LATENCY_BOUNDS_NS, RATIO_BOUNDS_PPM
 from setpoint.observe.model_metrics import ModelMetrics
 from setpoint.observe.prometheus import Family, Sample
@@ -26,12 +25,6 @@ def model_families(
         accuracies: of each variant, 0 to 1.
     """
     return [*_requests(metrics, labels), *_times(metrics, labels), *_windows(metrics, labels, now_ns, accuracies)]
-
-
-def mean_accuracy(counts: RequestCounts, accuracies: Mapping[str, float]) -> float | None:
-    """What the answers given were worth on average, 0 to 1; None without any."""
-    shares = counts.shares()
-    return sum(share * accuracies.get(name, 1.0) for name, share in shares.items()) if shares else None
 
 
 def _requests(metrics: ModelMetrics, labels: dict[str, str]) -> Iterator[Family]:
@@ -137,7 +130,7 @@ def _windows(
             "attainment": counts.attainment,
             "goodput": counts.in_time / seconds if seconds else None,
             "offered": counts.offered / seconds if seconds else None,
-            "accuracy": mean_accuracy(counts, accuracies),
+            "accuracy": counts.mean_accuracy(accuracies),
         }
         for name, value in values.items():
             if value is not None:  # nothing was asked: there is no number, and 0 or 1 would be a lie

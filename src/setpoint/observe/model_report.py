@@ -8,7 +8,6 @@ import msgspec
 
 from setpoint.observe.counts import TenantCounts
 from setpoint.observe.histogram import Histogram, Percentiles
-from setpoint.observe.model_families import mean_accuracy
 from setpoint.observe.model_metrics import ModelMetrics
 
 _DIGITS = 6
@@ -141,7 +140,6 @@ def _window(metrics: ModelMetrics, window_s: int, now_ns: int, accuracies: Mappi
     counts, seconds = metrics.windows.last(window_s, now_ns)
     if not seconds:
         return None
-    accuracy = mean_accuracy(counts, accuracies)
     return WindowReport(
         round(seconds, 3),
         round(counts.offered / seconds, 3),
@@ -153,7 +151,7 @@ def _window(metrics: ModelMetrics, window_s: int, now_ns: int, accuracies: Mappi
         counts.failed,
         counts.invalid,
         counts.cancelled,
-        _rounded(accuracy),
+        _rounded(counts.mean_accuracy(accuracies)),
         {name: round(share, _DIGITS) for name, share in counts.shares().items()},
         {name: _tenant(line) for name, line in counts.tenants.items() if _seen(line)},
     )
