@@ -6,13 +6,12 @@ import importlib.metadata
 from pathlib import Path
 
 from setpoint.core import InvalidConfiguration, Lineage, ModelError
-from setpoint.engines import EngineOptions, engine
+from setpoint.engines import EngineOptions
 from setpoint.formats.base import PackedModel, PackOptions
 from setpoint.formats.probe import Probe, probe_loaded
 from setpoint.formats.tensor_model import source_digest, tensor_manifest
 
 _MARK, _MARK_AT = b"TFL3", 4
-_FREE_ROWS = "free-rows"
 _WHOLE_NUMBERS = frozenset({"INT8", "UINT8"})
 
 
@@ -35,9 +34,16 @@ class LitertFormat:
             MissingExtra: ai-edge-litert is not installed.
             InvalidConfiguration: it cannot be loaded, or nothing runs through it.
         """
-        found, entry = _probe(source, options, _FREE_ROWS), _FREE_ROWS
-        if not found.signature.batched:
-            found, entry = _probe(source, options, ""), ""
+        from setpoint.engines.litert import FREE_ROWS
+
+        entry = FREE_ROWS
+        try:
+            found = _probe(source, options, entry)
+        except InvalidConfiguration:  # it may still run on the one row that it was exported for
+            found = None
+        if found is None or not found.signature.batched:
+            entry = ""
+            found = _probe(source, options, entry)
         precision = "int8" if {spec.datatype for spec in found.signature.inputs} & _WHOLE_NUMBERS else "fp32"
         tools = {"ai-edge-litert": importlib.metadata.version("ai-edge-litert")}
         lineage = Lineage(self.name, source_digest(source), tools, ("served by LiteRT, as it is", *found.checks))
@@ -48,13 +54,10 @@ class LitertFormat:
 
 
 def _probe(source: Path, options: PackOptions, entry: str) -> Probe:
+    from setpoint.engines.litert import LitertEngine
+
     try:
-        executable = engine("litert").load(source, entry, EngineOptions())
+        executable = LitertEngine().load(source, entry, EngineOptions())
     except ModelError as error:
         raise InvalidConfiguration(error.message) from error
-    try:
-        return probe_loaded(executable, options.sample)  # type: ignore[arg-type]  # this engine's executables declare
-    except InvalidConfiguration:
-        if not entry:
-            raise
-        return _probe(source, options, "")
+    return probe_loaded(executable, options.sample)
