@@ -118,7 +118,7 @@ class Judge:
     def _figures_of(self, outputs: Outputs) -> Array:
         if self.metric == "f1":
             return classes(outputs)
-        return _scores(outputs) if self.metric == "roc-auc" else numbers(outputs)
+        return vectors(outputs) if self.metric == "roc-auc" else numbers(outputs)
 
     def _yours(self, variant: Outputs) -> Verdict:
         assert self._user is not None
@@ -220,10 +220,6 @@ def _cosines(left: Array, right: Array) -> Array:
     products: Array = np.nan_to_num((left * right).sum(axis=1) / np.where(lengths > 0, lengths, 1.0), nan=-1.0)
     both_zero = np.abs(left - right).sum(axis=1) == 0
     return np.asarray(np.where(lengths > 0, products, both_zero.astype(np.float64)), np.float64)
-
-
-def _scores(outputs: Outputs) -> Array:
-    return numbers(outputs).reshape(len(numbers(outputs)), -1)
 
 
 def _f1(decided: Array, labels: Array) -> float:
