@@ -9,26 +9,21 @@ import catboost
 import lightgbm
 import numpy as np
 import onnx
-import onnxruntime
-import openvino
 import pandas
 import skops.io
 import xgboost
-from onnx import TensorProto, helper
 from sklearn.compose import ColumnTransformer
-from sklearn.datasets import load_breast_cancer, load_digits
+from sklearn.datasets import load_breast_cancer
 from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 from statsmodels.datasets import randhie
 
-from tflite_files import dense_softmax
+from digits_files import DIGITS, LEARNT, digits_graph, openvino_file, ort_file, tflite_file
 
 CANCER, MALIGNANT = load_breast_cancer(return_X_y=True)
 CANCER = CANCER.astype(np.float32)
-DIGITS, NUMERALS = load_digits(return_X_y=True)
-DIGITS = (DIGITS / 16).astype(np.float32)
 
 
 @dataclass
@@ -137,23 +132,6 @@ def catboost_case(folder: Path) -> Case:
     )
 
 
-LEARNT = LogisticRegression(max_iter=300).fit(DIGITS, NUMERALS)
-
-
-def digits_graph() -> onnx.ModelProto:
-    """Logistic regression on handwritten digits."""
-    weights = onnx.numpy_helper.from_array(LEARNT.coef_.T.astype(np.float32), "weights")
-    offset = onnx.numpy_helper.from_array(LEARNT.intercept_.astype(np.float32), "offset")
-    nodes = [
-        helper.make_node("Gemm", ["image", "weights", "offset"], ["scores"]),
-        helper.make_node("Softmax", ["scores"], ["probabilities"]),
-    ]
-    takes = [helper.make_tensor_value_info("image", TensorProto.FLOAT, ["rows", 64])]
-    gives = [helper.make_tensor_value_info("probabilities", TensorProto.FLOAT, ["rows", 10])]
-    graph = helper.make_graph(nodes, "digits", takes, gives, [weights, offset])
-    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
-
-
 def _digits(name: str, source: Path) -> Case:
     return Case(name, source, {"image": DIGITS}, lambda rows: LEARNT.predict_proba(rows["image"]), "probabilities")
 
@@ -164,24 +142,15 @@ def onnx_case(folder: Path) -> Case:
 
 
 def ort_case(folder: Path) -> Case:
-    settings = onnxruntime.SessionOptions()
-    settings.optimized_model_filepath = str(folder / "digits.ort")
-    settings.add_session_config_entry("session.save_model_format", "ORT")
-    settings.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
-    onnxruntime.InferenceSession(digits_graph().SerializeToString(), settings, providers=["CPUExecutionProvider"])
-    return _digits("ONNX Runtime (.ort)", folder / "digits.ort")
+    return _digits("ONNX Runtime (.ort)", ort_file(folder))
 
 
 def openvino_case(folder: Path) -> Case:
-    (folder / "ir").mkdir()
-    onnx.save(digits_graph(), folder / "ir.onnx")
-    openvino.save_model(openvino.Core().read_model(folder / "ir.onnx"), folder / "ir" / "digits.xml", False)
-    return _digits("OpenVINO (.xml)", folder / "ir" / "digits.xml")
+    return _digits("OpenVINO (.xml)", openvino_file(folder))
 
 
 def litert_case(folder: Path) -> Case:
-    (folder / "digits.tflite").write_bytes(dense_softmax("image", "probabilities", LEARNT.coef_, LEARNT.intercept_))
-    return _digits("LiteRT (.tflite)", folder / "digits.tflite")
+    return _digits("LiteRT (.tflite)", tflite_file(folder))
 
 
 CASES = (

@@ -6,43 +6,21 @@ import catboost
 import lightgbm
 import numpy as np
 import onnx
-import onnxruntime
 import openvino
 import pytest
 import xgboost
-from onnx import TensorProto, helper
-from sklearn.datasets import load_digits, load_iris
-from sklearn.linear_model import LogisticRegression
+from sklearn.datasets import load_iris
 
+from digits_files import DIGITS, LEARNT, digits_graph, ort_file
 from engine_contract import EngineContract
 from setpoint.core import InvalidRequest, TensorSpec
 from tflite_files import dense_softmax
 
-DIGITS, NUMERALS = load_digits(return_X_y=True)
-DIGITS = (DIGITS / 16).astype(np.float32)
 IRIS, SPECIES = load_iris(return_X_y=True)
-LEARNT = LogisticRegression(max_iter=300).fit(DIGITS, NUMERALS)
 
 
 def repeated(table: np.ndarray, rows: int) -> np.ndarray:
     return np.resize(table, (rows, *table.shape[1:])).astype(np.float32)
-
-
-def digits_graph() -> onnx.ModelProto:
-    weights = onnx.numpy_helper.from_array(LEARNT.coef_.T.astype(np.float32), "weights")
-    offset = onnx.numpy_helper.from_array(LEARNT.intercept_.astype(np.float32), "offset")
-    nodes = [
-        helper.make_node("Gemm", ["image", "weights", "offset"], ["scores"]),
-        helper.make_node("Softmax", ["scores"], ["probabilities"]),
-    ]
-    graph = helper.make_graph(
-        nodes,
-        "digits",
-        [helper.make_tensor_value_info("image", TensorProto.FLOAT, ["rows", 64])],
-        [helper.make_tensor_value_info("probabilities", TensorProto.FLOAT, ["rows", 10])],
-        [weights, offset],
-    )
-    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
 
 
 class Digits(EngineContract):
@@ -71,12 +49,7 @@ class TestOrtFiles(Digits):
     engine = "onnxruntime"
 
     def make(self, folder: Path) -> Path:
-        settings = onnxruntime.SessionOptions()
-        settings.optimized_model_filepath = str(folder / "digits.ort")
-        settings.add_session_config_entry("session.save_model_format", "ORT")
-        settings.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
-        onnxruntime.InferenceSession(digits_graph().SerializeToString(), settings, providers=["CPUExecutionProvider"])
-        return folder / "digits.ort"
+        return ort_file(folder)
 
 
 class TestOpenvino(Digits):

@@ -3,57 +3,22 @@
 from pathlib import Path
 
 import numpy as np
-import onnx
-import onnxruntime
-import openvino
 import pytest
-from onnx import TensorProto, helper
-from sklearn.datasets import load_digits
-from sklearn.linear_model import LogisticRegression
 
+import digits_files as files
+from digits_files import DIGITS, LEARNT, openvino_file
 from setpoint.core import ConfigurationError, InvalidConfiguration, UnknownFormat, UntrustedFile
 from setpoint.engines import EngineOptions, load_executable
 from setpoint.formats import PackOptions, pack_isolated, recognise
 from setpoint.formats.base import PackedModel
-from tflite_files import dense_softmax
-
-DIGITS, NUMERALS = load_digits(return_X_y=True)
-DIGITS = (DIGITS / 16).astype(np.float32)
-LEARNT = LogisticRegression(max_iter=300).fit(DIGITS, NUMERALS)
-
-
-def graph() -> onnx.ModelProto:
-    weights = onnx.numpy_helper.from_array(LEARNT.coef_.T.astype(np.float32), "weights")
-    offset = onnx.numpy_helper.from_array(LEARNT.intercept_.astype(np.float32), "offset")
-    nodes = [
-        helper.make_node("Gemm", ["image", "weights", "offset"], ["scores"]),
-        helper.make_node("Softmax", ["scores"], ["probabilities"]),
-    ]
-    takes = [helper.make_tensor_value_info("image", TensorProto.FLOAT, ["rows", 64])]
-    gives = [helper.make_tensor_value_info("probabilities", TensorProto.FLOAT, ["rows", 10])]
-    made = helper.make_graph(nodes, "digits", takes, gives, [weights, offset])
-    return helper.make_model(made, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
 
 
 def ort_file(folder: Path) -> Path:
-    settings = onnxruntime.SessionOptions()
-    settings.optimized_model_filepath = str(folder / "digits.ort")
-    settings.add_session_config_entry("session.save_model_format", "ORT")
-    settings.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
-    onnxruntime.InferenceSession(graph().SerializeToString(), settings, providers=["CPUExecutionProvider"])
-    return (folder / "digits.ort").rename(folder / "digits.model")  # the content tells, not the suffix
-
-
-def openvino_file(folder: Path) -> Path:
-    onnx.save(graph(), folder / "digits.onnx")
-    (folder / "ir").mkdir()
-    openvino.save_model(openvino.Core().read_model(folder / "digits.onnx"), folder / "ir" / "digits.xml", False)
-    return folder / "ir" / "digits.xml"
+    return files.ort_file(folder).rename(folder / "digits.model")  # the content tells, not the suffix
 
 
 def tflite_file(folder: Path) -> Path:
-    (folder / "digits.bin").write_bytes(dense_softmax("image", "probabilities", LEARNT.coef_, LEARNT.intercept_))
-    return folder / "digits.bin"
+    return files.tflite_file(folder).rename(folder / "digits.bin")
 
 
 def pack(source: Path, folder: Path) -> PackedModel:
