@@ -38,7 +38,7 @@ from setpoint.optimize.staging import Staging
 from setpoint.optimize.study import Entry, Point, Skipped, Study
 from setpoint.registry import Bundle
 
-_LIBRARIES = ("onnx", "onnx-ir", "onnxruntime", "openvino")
+_LIBRARIES = ("onnx", "onnx-ir", "onnxruntime", "openvino", "scikit-learn")
 """Whose versions change what makers make."""
 _MAKER_SHARE = 0.4
 """Of the budget, for all makers together; the rest is for judging and measuring."""
