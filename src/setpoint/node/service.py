@@ -15,7 +15,7 @@ from setpoint.node.judgement import policy_of
 from setpoint.node.ledger import Ledger
 from setpoint.node.refusals import refusal_error
 from setpoint.node.slot import Slot
-from setpoint.observe import CacheCounts, ModelMetrics, ModelReport, Percentiles, QueueReport, model_report
+from setpoint.observe import CacheCounts, ModelMetrics, ModelReport, QueueReport, model_report
 from setpoint.scheduling import Scheduler
 from setpoint.worker import Request, StreamRequest, WorkerHandle
 
@@ -134,15 +134,14 @@ class ModelService:
         """Since when the request waits that has waited longest; 0 when none does."""
         return max((now_ns - request.arrived_ns for request in self._scheduler.waiting()), default=0)
 
-    def report(self, event_loop_lag: Percentiles | None = None) -> ModelReport:
+    def report(self) -> ModelReport:
         """How the objective is held, for ``GET /v2/models/NAME/stats``; the event loop is the running node's."""
-        event_loop_lag = event_loop_lag or last_minute_lag()
         now_ns = self._now_ns()
         waiting = QueueReport(
             self._scheduler.waiting_requests, self.queue_rows, round(self.oldest_wait_ns(now_ns) / 1e6, 3)
         )
         objective = str(self.config.objective) if self.config.objective is not None else None
-        return model_report(self.metrics, now_ns, waiting, self.accuracies, objective, event_loop_lag)
+        return model_report(self.metrics, now_ns, waiting, self.accuracies, objective, last_minute_lag())
 
     @property
     def in_flight(self) -> int:

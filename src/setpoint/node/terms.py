@@ -14,6 +14,7 @@ PRIORITY_HEADER = b"setpoint-priority"
 TENANT_HEADER = b"setpoint-tenant"
 _ENVOY_TIMEOUT_HEADER = b"x-envoy-expected-rq-timeout-ms"
 """What Envoy, Istio and Contour tell a server of how long they will wait for it."""
+_HEADERS = frozenset((TIMEOUT_HEADER, _ENVOY_TIMEOUT_HEADER, PRIORITY_HEADER, TENANT_HEADER))
 LOWEST_PRIORITY = 9
 _DEFAULT_PRIORITY = 2
 """What priority 0, and none, stand for in V2's counting: one level is above it, the others are below."""
@@ -35,6 +36,8 @@ def read_terms(headers: Mapping[bytes, bytes], request: Request) -> None:
     Raises:
         InvalidRequest: a header holds no such value.
     """
+    if _HEADERS.isdisjoint(headers):
+        return
     timeout = headers.get(TIMEOUT_HEADER) or headers.get(_ENVOY_TIMEOUT_HEADER)
     if timeout is not None:
         request.timeout_ns = _timeout_ns(timeout)

@@ -38,5 +38,5 @@ def _entry(service: ModelService, own: bool) -> dict[str, Any]:
         last_ms = (time.time_ns() - (_now_ns() - totals.last_inference_ns)) // 1_000_000
     entry = statistics_entry(service.name, str(service.config.bundle.version), totals, last_ms)
     if own:
-        entry["setpoint"] = service.report(None)
+        entry["setpoint"] = service.report()
     return entry

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Callable
 from itertools import count
 
 import msgspec
@@ -28,9 +29,8 @@ _numbers = count(1)
 _span_base = int.from_bytes(os.urandom(8), "big")
 
 
-def made_request_id() -> bytes:
-    """An id that no other request of any node has."""
-    return b"%b%x" % (_process, next(_numbers))
+made_request_id: Callable[[], bytes] = map((_process + b"%x").__mod__, _numbers).__next__
+"""An id that no other request of any node has. An iterator's method, so that no Python is run for it."""
 
 
 def given_request_id(value: bytes) -> bytes | None:
