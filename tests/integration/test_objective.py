@@ -78,7 +78,7 @@ def two_variants(home: Path, tmp_path: Path) -> str:
     """A bundle with a slow exact variant (answers 1) and a quick one (answers 2) that keeps 99 % of its accuracy."""
     folder = tmp_path / "bundle"
     folder.mkdir()
-    onnx.save(chain(300, 1.0), folder / "exact.onnx")
+    onnx.save(chain(1000, 1.0), folder / "exact.onnx")
     onnx.save(chain(4, 2.0), folder / "quick.onnx")
     files = {path.name: path for path in folder.iterdir()}
     signature = Signature(
@@ -119,11 +119,11 @@ def test_load_brings_in_the_cheaper_variant_and_every_answer_says_which_made_it(
 ) -> None:
     node = serve(two_variants, options=("--objective", "p99<=120ms, drop<=2%"))
     assert {check_variant(infer(node)) for _ in range(5)} == {"exact"}
-    answers = ask_from(24, lambda: infer(node), 12)
+    answers = ask_from(64, lambda: infer(node), 6)  # 3 ms a row at the very best, so 64 at once are too many
     seen = Counter(check_variant(answer) for answer in answers if answer.status == 200)
     assert seen["quick"] > 0
     assert {answer.status for answer in answers} <= {200, 503, 504}
-    assert len(answers) == 24 * 12
+    assert len(answers) == 64 * 6
 
 
 def test_what_may_not_lose_accuracy_is_answered_by_the_original_whatever_the_load(

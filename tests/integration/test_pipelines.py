@@ -12,7 +12,7 @@ import onnx
 from onnx import TensorProto, helper
 from PIL import Image
 
-from format_cases import DIGITS, NUMERALS, digits_graph
+from digits_files import DIGITS, NUMERALS, digits_graph
 
 
 def test_an_image_comes_as_it_is(pack: Callable[..., str], serve: Callable[..., Any], tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from setpoint.cli.units import Duration
 from setpoint.cli.user_function import load_function
 from setpoint.core import Objective
 from setpoint.formats import PackOptions
-from setpoint.optimize import CACHE_FOLDER, METRICS, Optimizer, Request, Study, UserMetric, draw, page
+from setpoint.optimize import CACHE_FOLDER, METRICS, Optimizer, Request, Study, UserMetric, draw, page, with_drop
 from setpoint.plan import png, svg
 from setpoint.registry import Registry, open_model
 
@@ -80,6 +80,7 @@ def command(
     """
     if picture is not None and picture.suffix.lower() not in _PICTURES:
         raise click.UsageError(f"--picture {picture}: expected a name that ends in {', '.join(_PICTURES)}")
+    objective = with_drop(objective) if objective else None
     registry = Registry.default()
     user_metric: UserMetric | None = load_function(metric) if metric and ":" in metric else None
     request = Request(

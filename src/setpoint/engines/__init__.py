@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, cast
 
 from setpoint.core import InvalidConfiguration, Variant
 from setpoint.engines.base import Arrays, Engine, EngineOptions, Executable, one_line
-from setpoint.engines.declared import DeclaredTensor
+from setpoint.engines.declared import FREE_ROWS, DeclaredTensor
 from setpoint.engines.plugins import Offer, offers
 
 if TYPE_CHECKING:  # for annotations alone: at run time an adapter loads with its first variant
@@ -87,6 +87,7 @@ def load_onnx(artifact: Path, options: EngineOptions, *, quiet: bool = False) ->
 __all__ = [
     "BUILT_IN",
     "ENTRY_POINT_GROUP",
+    "FREE_ROWS",
     "Arrays",
     "DeclaredTensor",
     "Engine",

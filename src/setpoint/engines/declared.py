@@ -6,6 +6,9 @@ import msgspec
 
 from setpoint.core import FREE, TensorSpec
 
+FREE_ROWS = "free-rows"
+"""A variant's ``entry``: the first axis of every input may be resized, though the file says that it is 1."""
+
 
 class DeclaredTensor(msgspec.Struct, frozen=True):
     """One input or output as the graph declares it, which need not be true of outputs.

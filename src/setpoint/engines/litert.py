@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from setpoint.core import MissingExtra, ModelError, datatype_of
 from setpoint.engines.base import Arrays, EngineOptions, one_line
-from setpoint.engines.declared import DeclaredTensor
+from setpoint.engines.declared import FREE_ROWS, DeclaredTensor
 from setpoint.engines.devices import CPU, choose
 from setpoint.machine import rss_bytes
 
@@ -20,8 +20,6 @@ try:
 except ImportError as missing:
     raise MissingExtra("ai-edge-litert", "litert", "running a .tflite model") from missing
 
-FREE_ROWS = "free-rows"
-"""A variant's ``entry``: the first axis of every input may be resized, though the file says that it is 1."""
 _MESSAGE_CHARACTERS = 300
 
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import importlib.metadata
 from pathlib import Path
+from typing import cast
 
 from setpoint.core import InvalidConfiguration, Lineage, ModelError
-from setpoint.engines import EngineOptions
+from setpoint.engines import FREE_ROWS, EngineOptions, engine
 from setpoint.formats.base import PackedModel, PackOptions
-from setpoint.formats.probe import Probe, probe_loaded
+from setpoint.formats.probe import Loaded, Probe, probe_loaded
 from setpoint.formats.tensor_model import source_digest, tensor_manifest
 
 _MARK, _MARK_AT = b"TFL3", 4
@@ -34,8 +35,6 @@ class LitertFormat:
             MissingExtra: ai-edge-litert is not installed.
             InvalidConfiguration: it cannot be loaded, or nothing runs through it.
         """
-        from setpoint.engines.litert import FREE_ROWS
-
         entry = FREE_ROWS
         try:
             found = _probe(source, options, entry)
@@ -54,10 +53,8 @@ class LitertFormat:
 
 
 def _probe(source: Path, options: PackOptions, entry: str) -> Probe:
-    from setpoint.engines.litert import LitertEngine
-
     try:
-        executable = LitertEngine().load(source, entry, EngineOptions())
+        executable = cast(Loaded, engine("litert").load(source, entry, EngineOptions()))
     except ModelError as error:
         raise InvalidConfiguration(error.message) from error
     return probe_loaded(executable, options.sample)

@@ -3,6 +3,7 @@
 from setpoint.optimize.bench import BenchResult, BenchRow, bench, efficiency, median_overhead_ms
 from setpoint.optimize.cache import CACHE_FOLDER
 from setpoint.optimize.feed import make_examples, read_examples
+from setpoint.optimize.front import with_drop
 from setpoint.optimize.metrics import METRICS, UserMetric
 from setpoint.optimize.optimizer import Optimizer, Request
 from setpoint.optimize.page import page
@@ -34,4 +35,5 @@ __all__ = [
     "percent",
     "rate",
     "read_examples",
+    "with_drop",
 ]

@@ -20,7 +20,6 @@ _BOUNDS = 20
 _STEPS = 7
 _OUTSIDE_NS = 300_000
 """What passes around each run: waking the worker, splitting the answers; as ``setpoint bench`` shows it."""
-_TAIL_PERCENTILE, _TAIL_QUANTILE = 99.0, 0.975
 _SEED = 1
 
 
@@ -58,13 +57,8 @@ def _simulated(point: Point, profile: Profile, objective: Objective, limit_rows:
     goal = objective.latency
     assert goal is not None, "the caller asks about a bound"
     bound_ns = goal.bound_ns
-    terms = ObjectiveTerms(
-        (VariantTerms(point.variant, point.accuracy, profile),),
-        bound_ns,
-        batch_limit_rows=limit_rows,
-        margin_ns=max(min(1_000_000, bound_ns // 5), int(0.03 * bound_ns)),  # as the node keeps it
-        quantile=_TAIL_QUANTILE if goal.percentile >= _TAIL_PERCENTILE else 0.95,
-    )
+    variants = (VariantTerms(point.variant, point.accuracy, profile),)
+    terms = ObjectiveTerms.holding(goal, variants, batch_limit_rows=limit_rows)
     run_times = MeasuredRunTimes(profile, np.random.default_rng(_SEED))
     fleet = Fleet(point.workers, (point.variant,), (point.accuracy,), (run_times,), _OUTSIDE_NS)
     # Long enough for queues to show, and no more requests than a second of simulating is for.

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import msgspec
 
-from setpoint.core import LatencyPoint, Objective, Profile
+from setpoint.core import Goal, LatencyPoint, Objective, Profile, Quantity
 from setpoint.optimize.profiler import Measured
 from setpoint.optimize.study import Entry, Point
 
@@ -22,6 +22,11 @@ _NEAR = 3.0
 """Times the drop that is allowed: what loses up to that much is worth mentioning."""
 DEFAULT_DROP_PERCENT = 1.0
 """What may be lost where the objective does not say."""
+
+
+def with_drop(objective: Objective) -> Objective:
+    """The same with what may be lost stated, so that whoever serves by it allows what was chosen by it."""
+    return objective if objective.drop else Objective((*objective.goals, Goal(Quantity.DROP, DEFAULT_DROP_PERCENT)))
 
 
 def floor_of(objective: Objective | None) -> float:

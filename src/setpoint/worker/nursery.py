@@ -16,6 +16,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Protocol
 
 from setpoint.worker import messages
@@ -124,15 +125,11 @@ class ForkServers:
         """
         known = self._children | {server.pid for server in self._servers.values()}
         own_group = os.getpgid(0)
-        while True:
-            try:
-                found = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
-                # In our own group are those that we started by other means: whoever did waits for them.
-                if found is None or found.si_pid in known or os.getpgid(found.si_pid) == own_group:
-                    return
-                os.waitpid(found.si_pid, os.WNOHANG)
-            except (ChildProcessError, ProcessLookupError):  # none, or somebody was quicker
-                return
+        for pid in _children() - known:
+            # In our own group are those that we started by other means: whoever did waits for them.
+            with contextlib.suppress(ChildProcessError, ProcessLookupError):  # somebody was quicker
+                if os.getpgid(pid) != own_group:
+                    os.waitpid(pid, os.WNOHANG)
 
     def close(self) -> None:
         """End the fork servers and wait for them. Workers are not touched."""
@@ -229,6 +226,15 @@ class _ForkServer:
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
+
+
+def _children() -> set[int]:
+    """Of this process, the dead that nobody has waited for among them."""
+    found: set[int] = set()
+    for thread in Path("/proc/self/task").iterdir():
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # the thread has ended meanwhile
+            found.update(map(int, (thread / "children").read_text().split()))
+    return found
 
 
 def _start_python(

@@ -141,3 +141,9 @@ def test_the_answer_says_what_would_be_attainable(entry) -> None:
 def test_numbers_are_read_at_a_glance() -> None:
     assert [rate(value) for value in (12345.6, 123.4, 12.34, 0.456)] == ["12,300", "123", "12.3", "0.456"]
     assert [percent(value) for value in (0.00321, 0.012, 0.997, 1.0)] == ["0.32 %", "1.2 %", "99.7 %", "100.0 %"]
+
+
+def test_what_may_be_lost_is_stated_where_the_objective_did_not_say() -> None:
+    assert front.with_drop(Objective.parse("p99<=5ms")) == Objective.parse("p99<=5ms, drop<=1%")
+    stated = Objective.parse("p99<=5ms, drop<=0.2%")
+    assert front.with_drop(stated) == stated
