@@ -49,6 +49,11 @@ class Settings(msgspec.Struct, frozen=True):
         hidden = {"source", *_ONE_MODEL, *PackOptions.__struct_fields__}
         return {name: value for name, value in _assembled(MODELS, self.models[index]).items() if name not in hidden}
 
+    def layout_is_free(self, index: int) -> bool:
+        """Whether nobody said how many workers and threads: then a node with an objective takes what holds most."""
+        origins = [self.models[index][name].origin for name in ("workers", "threads")]
+        return all(origin in (DEFAULT, SHARED_CORES) for origin in origins)
+
     def node_fields(self) -> dict[str, Any]:
         """Arguments of ``NodeConfig`` beside the models."""
         try:

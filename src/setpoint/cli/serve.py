@@ -16,7 +16,7 @@ import msgspec
 
 from setpoint.cli.admin_token import read_admin_token
 from setpoint.cli.config_options import config_option, flags_given, setting
-from setpoint.cli.config_settings import DEFAULT, Settings, blamed, resolve
+from setpoint.cli.config_settings import Settings, blamed, resolve
 from setpoint.cli.describe import signature_text
 from setpoint.cli.example import calls, curl
 from setpoint.cli.many import expanded
@@ -177,9 +177,8 @@ def _open(settings: Settings, index: int, registry: Registry) -> ModelConfig:
             model = ModelConfig(bundle=bundle, folder=registry.folder(bundle), follows=follows, **fields)
         except InvalidConfiguration as error:
             raise blamed(error, values) from error
-    if model.objective is None or any(values[name].origin != DEFAULT for name in ("workers", "threads")):
+    if model.objective is None or not settings.layout_is_free(index):
         return model
-    # Nobody said how many workers and threads: those with which the measured variants hold most.
     cores = max(1, read_machine().cores // len(settings.models))
     layout = best_layout(model, settings.node_fields()["limits"], engine_fingerprint, cores)
     return model if layout is None else msgspec.structs.replace(model, workers=layout[0], threads=layout[1])

@@ -164,6 +164,12 @@ def test_threads_share_the_cores_among_all_workers(here: Path) -> None:
     assert given == Given(1, "the cores, shared evenly")
 
 
+def test_workers_and_threads_that_nobody_stated_are_the_measurements_to_choose(here: Path) -> None:
+    assert settled("m").layout_is_free(0)
+    assert not settled("m", flags={"models.workers": 1}).layout_is_free(0)
+    assert not settled("m", environment={"SETPOINT_MODEL_THREADS": "2"}).layout_is_free(0)
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
