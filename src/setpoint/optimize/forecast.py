@@ -1,7 +1,8 @@
 """What a profile can hold: the scheduler that serves, in simulated time, at the highest rate that keeps the objective.
 
-A formula would have to guess how batches form; the simulator runs the very scheduler of the node on the profile. What
-it leaves out is HTTP and other models: it tells what the workers hold, in requests of one row each.
+A formula would have to guess how batches form; the simulator runs the very scheduler of the node on the profile, in
+requests of one row each. What the node takes for them comes out of the same cores: each batch is as much longer as its
+requests cost, and the node, which is one thread, does no more than it can. Other models and clients are left out.
 """
 
 from __future__ import annotations
@@ -10,7 +11,8 @@ import numpy as np
 
 from setpoint.core import Objective, Profile
 from setpoint.optimize.study import Point
-from setpoint.plan import ArrivalKind, Arrivals, Fleet, MeasuredRunTimes, Outcome, Traffic, simulate
+from setpoint.optimize.surroundings import Surroundings
+from setpoint.plan import ArrivalKind, Arrivals, Fleet, MeasuredRunTimes, Outcome, RunTimes, Traffic, simulate
 from setpoint.scheduling import ObjectivePolicy, ObjectiveTerms, Scheduler, VariantTerms
 
 _REQUESTS = 6_000
@@ -18,12 +20,38 @@ _REQUESTS = 6_000
 _BOUNDS = 20
 """Times the objective's bound that are simulated at least, where that is not too many requests."""
 _STEPS = 7
-_OUTSIDE_NS = 300_000
-"""What passes around each run: waking the worker, splitting the answers; as ``setpoint bench`` shows it."""
+_OUTSIDE_NS = 150_000
+"""What passes around each run beside the node's work: waking the worker, and being woken by it."""
+_NODE_USE_MOST = 0.7
+"""Of the node's one thread, for requests alone: beyond it they wait for the node, which no worker can make good.
+Batches are not counted: the busier the node, the more requests have come when it looks again, and share one."""
 _SEED = 1
 
 
-def forecast(point: Point, profile: Profile, objective: Objective, limit_rows: int) -> Point:
+class SharedCores:
+    """Run times on cores that the node uses as well: a batch takes longer by what its requests cost the node.
+
+    With a worker for each core every worker's core is taken for the requests of its own batches, in the mean; with one
+    worker on several cores its threads wait for the one whose core was taken.
+    """
+
+    def __init__(self, alone: RunTimes, surroundings: Surroundings) -> None:
+        self._alone = alone
+        self._batch_ns = surroundings.batch_ns
+        self._row_ns = surroundings.request_ns + surroundings.beside_ns
+
+    def sample_ns(self, rows: int) -> int:
+        """How long the next batch runs."""
+        return self._alone.sample_ns(rows) + self._batch_ns + rows * self._row_ns
+
+
+def forecast(
+    point: Point,
+    profile: Profile,
+    objective: Objective,
+    limit_rows: int,
+    surroundings: Surroundings = Surroundings(),  # noqa: B008  # frozen
+) -> Point:
     """The point with what simulation says of it.
 
     Args:
@@ -31,6 +59,7 @@ def forecast(point: Point, profile: Profile, objective: Objective, limit_rows: i
         profile: of that variant in that layout.
         objective: with a bound on latency.
         limit_rows: the largest batch.
+        surroundings: what serving takes beside the runs.
 
     Returns:
         the highest rate at which the share of answers in time is kept, the latency and the batch size then; a rate of
@@ -38,10 +67,10 @@ def forecast(point: Point, profile: Profile, objective: Objective, limit_rows: i
     """
     capacity = point.workers * profile.best.rows_per_s
     low, found = 0.0, None
-    high = 1.1 * capacity
+    high = min(1.1 * capacity, _NODE_USE_MOST * 1e9 / surroundings.request_ns)
     for _ in range(_STEPS):
         rate = (low + high) / 2
-        outcome = _simulated(point, profile, objective, limit_rows, rate)
+        outcome = _simulated(point, profile, objective, limit_rows, surroundings, rate)
         if outcome.attainment >= _share(objective):
             low, found = rate, outcome
         else:
@@ -53,13 +82,15 @@ def forecast(point: Point, profile: Profile, objective: Objective, limit_rows: i
     return Point(point.variant, point.workers, point.threads, rows, low, latency_ms, point.accuracy)
 
 
-def _simulated(point: Point, profile: Profile, objective: Objective, limit_rows: int, rate: float) -> Outcome:
+def _simulated(
+    point: Point, profile: Profile, objective: Objective, limit_rows: int, surroundings: Surroundings, rate: float
+) -> Outcome:
     goal = objective.latency
     assert goal is not None, "the caller asks about a bound"
     bound_ns = goal.bound_ns
     variants = (VariantTerms(point.variant, point.accuracy, profile),)
     terms = ObjectiveTerms.holding(goal, variants, batch_limit_rows=limit_rows)
-    run_times = MeasuredRunTimes(profile, np.random.default_rng(_SEED))
+    run_times = SharedCores(MeasuredRunTimes(profile, np.random.default_rng(_SEED)), surroundings)
     fleet = Fleet(point.workers, (point.variant,), (point.accuracy,), (run_times,), _OUTSIDE_NS)
     # Long enough for queues to show, and no more requests than a second of simulating is for.
     duration_s = min(max(_REQUESTS / rate, _BOUNDS * bound_ns / 1e9), 4 * _REQUESTS / rate)

@@ -36,6 +36,7 @@ from setpoint.optimize.metrics import Judge, UserMetric
 from setpoint.optimize.profiler import Candidate, Measured, Profiler
 from setpoint.optimize.staging import Staging
 from setpoint.optimize.study import Entry, Point, Skipped, Study
+from setpoint.optimize.surroundings import Surroundings, surroundings_of
 from setpoint.registry import Bundle
 
 _LIBRARIES = ("onnx", "onnx-ir", "onnxruntime", "openvino", "scikit-learn")
@@ -121,6 +122,7 @@ class Optimizer:
         self._staging: Staging
         self._started_ns = self._clock.now_ns()
         self._warnings: list[str] = []
+        self._surroundings = Surroundings()
 
     def run(self) -> tuple[Study, PackedModel]:
         """Make, judge, measure, choose.
@@ -133,6 +135,7 @@ class Optimizer:
             ModelError: the original itself fails.
         """
         examples = self._examples()
+        self._surroundings = surroundings_of(self._signature, examples.arrays)
         calibration, judged = (
             examples.split(training=self._request.training) if examples.rows > 1 else (examples, examples)
         )
@@ -304,7 +307,7 @@ class Optimizer:
         if objective is None or objective.latency is None or measured.profile is None:
             return point
         self._tell(f"simulating {point.variant}, {point.layout}")
-        return forecast(point, measured.profile, objective, self._most_rows)
+        return forecast(point, measured.profile, objective, self._most_rows, self._surroundings)
 
     def _layout_key(self, candidates: list[Candidate], entries: list[Entry], feed: Feed) -> str:
         """Of all that a measurement depends on, but for the machine's mood: so only steady ones are kept."""
