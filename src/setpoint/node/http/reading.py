@@ -14,9 +14,12 @@ import httptools
 
 from setpoint.core import RequestError, SetpointError, UnsupportedMedia
 from setpoint.node.http.exchange import Exchange, add_repeated
+from setpoint.node.http.known_heads import HEAD_END, MISSES_ALLOWED
 from setpoint.node.http.refusals import body_too_large, header_too_large, too_many_bodies, too_many_headers
+from setpoint.node.http.straight_body import LARGE_BYTES, LARGEST_BYTES, StraightBody
 
 if TYPE_CHECKING:
+    from setpoint.node.http.known_heads import KnownHead
     from setpoint.node.http.server import HttpServer
 
 _SMALL_CHUNK_BYTES = 1024
@@ -26,6 +29,7 @@ _PREFACE_READ = ("Pause on PRI/Upgrade",)
 """What the parser says when it has read one, of any version."""
 _HEADER_BYTES = len(b"a:\r\n")
 """Of the shortest header there is."""
+_HEAD_END_BYTES = len(HEAD_END)
 _OFFER_HEADERS = (b"connection", b"upgrade")
 
 
@@ -68,11 +72,17 @@ class RequestReader(asyncio.Protocol, ABC):
         self._repeats = 0
         # What of the body being read counts towards the budget for all of them.
         self._counted_bytes = 0
+        # What reads the rest of a large body in place of us.
+        self._straight: StraightBody | None = None
         # No request was read yet. A preface behind one would be somebody else's, smuggled through a proxy.
         self._fresh = True
         self._refusal: SetpointError | None = None
         # Nothing more will be read: the connection closes behind its last answer.
         self._ending = False
+        # How many more heads may be strange before they are no longer looked for among those that are known.
+        self._familiar = MISSES_ALLOWED
+        # The packet being read, up to the end of the first request in it, if it began between two requests.
+        self._packet = b""
 
     # --- the other half's ----------------------------------------------------------------------------------------
 
@@ -92,6 +102,14 @@ class RequestReader(asyncio.Protocol, ABC):
     def _invite_body(self) -> None:
         """A client waits with its body until it is told that it may come."""
 
+    @abstractmethod
+    def _straight_body(self, declared_bytes: int, pieces: list[bytes | bytearray]) -> StraightBody | None:
+        """Read the rest of a body past the parser, where the transport allows it."""
+
+    @abstractmethod
+    def _read_on(self) -> None:
+        """What comes next is for the parser again."""
+
     # --- packets -------------------------------------------------------------------------------------------------
 
     def data_received(self, data: bytes) -> None:
@@ -101,6 +119,15 @@ class RequestReader(asyncio.Protocol, ABC):
         # One reading of the clock for all that this packet begins or completes.
         self._received_ns = self._server.now_ns()
         self._handled = 0
+        self._packet = b""
+        if self._familiar > 0 and self._phase is _IDLE:
+            end = data.find(HEAD_END) + _HEAD_END_BYTES
+            known = self._server.known_heads.find(data[:end])
+            if known is not None and len(data) == end + known.body_bytes:
+                self._take_known(known, data[end:])
+                return
+            self._familiar -= 1
+            self._packet = data
         self._head_bytes += len(data)
         try:
             try:
@@ -117,11 +144,32 @@ class RequestReader(asyncio.Protocol, ABC):
             self._refuse(RequestError(f"not a valid HTTP/1.1 request: {error}"))
             return
         if self._phase is _BODY and self._refusal is None:
-            self._count_body()
+            self._count_body(self._body_bytes)
+            if self._reading is not None and self._refusal is None:
+                self._read_straight(self._reading)
         if self._refusal is not None:
             self._refuse(self._refusal)
         elif self._phase is not _IDLE and self._head_bytes > self._limits.header_limit_bytes:
             self._refuse(header_too_large(self._limits))
+
+    def _take_known(self, known: KnownHead, body: bytes) -> None:
+        """A whole request is here, and what its head says is known."""
+        self._familiar = MISSES_ALLOWED
+        self._fresh = False
+        self._phase_since_ns = self._received_ns
+        exchange = Exchange(self)  # type: ignore[arg-type]  # as in on_message_begin
+        exchange.method = known.method
+        exchange.path = known.path
+        exchange.query = known.query
+        exchange.headers = known.headers.copy()
+        exchange.body = body
+        try:
+            self._accept(exchange)
+        except Exception as bug:
+            self._refuse(self._server.bug(bug))
+            return
+        if self._refusal is not None:
+            self._refuse(self._refusal)
 
     def _is_http2_preface(self) -> bool:
         """The parser forgives another version and another target."""
@@ -133,6 +181,7 @@ class RequestReader(asyncio.Protocol, ABC):
         The parser takes all that follows an offer for the other protocol, even a declared body. So a fresh one reads
         the same head again, without the offer.
         """
+        self._packet = b""
         while self._offering is not None:
             offering, self._offering = self._offering, None
             self._parser = httptools.HttpRequestParser(self)
@@ -158,9 +207,47 @@ class RequestReader(asyncio.Protocol, ABC):
             return too_many_headers(limits)
         return None
 
-    def _count_body(self) -> None:
+    # --- large bodies, past the parser ---------------------------------------------------------------------------
+
+    def _read_straight(self, exchange: Exchange) -> None:
+        """Let the kernel write the rest of a large body where it belongs, if there is much, and memory for all of it.
+
+        That is half of what all bodies may hold: somebody who declares much and sends nothing leaves the other half.
+        """
+        declared_bytes = int(exchange.headers.get(b"content-length", 0))
+        if not self._body_bytes + LARGE_BYTES <= declared_bytes <= LARGEST_BYTES:
+            return
+        held_bytes = self._server.held_body_bytes - self._counted_bytes + declared_bytes
+        if held_bytes <= self._limits.bodies_limit_bytes // 2:
+            self._straight = self._straight_body(declared_bytes, self._body)
+            if self._straight is not None:
+                self._body = []
+                self._count_body(declared_bytes)
+
+    def body_grew(self, received_bytes: int) -> None:
+        """More of it is here."""
+        self._body_bytes = received_bytes
+
+    def body_complete(self, body: bytes) -> None:
+        """All of a large body is here."""
+        self._received_ns = self._server.now_ns()
+        self._handled = 0
+        exchange, self._reading = self._reading, None
+        assert exchange is not None, "its reading ends with it"
+        self._parser = httptools.HttpRequestParser(self)  # the other one still waits for this body
+        exchange.body = body
+        exchange.hold_body(self._counted_bytes)
+        self._counted_bytes = 0
+        self._forget_body()
+        self._complete(exchange)
+        if self._refusal is not None:
+            self._refuse(self._refusal)
+        elif not exchange.keep_alive:
+            self._ending = True  # what comes behind it does not count, and only the other parser knew
+
+    def _count_body(self, held_bytes: int) -> None:
         """A body that is not here whole takes its part of what all such bodies may hold, until it is answered."""
-        more_bytes = self._body_bytes - self._counted_bytes
+        more_bytes = held_bytes - self._counted_bytes
         self._counted_bytes += more_bytes
         if not self._server.hold_body(more_bytes):
             self._refusal = too_many_bodies(self._limits)
@@ -169,6 +256,10 @@ class RequestReader(asyncio.Protocol, ABC):
         """It was handed on, or never will be."""
         self._body = []
         self._body_bytes = 0
+        if self._straight is not None:
+            self._straight.end()
+            self._straight = None
+            self._read_on()
         if self._counted_bytes:
             self._server.hold_body(-self._counted_bytes)
             self._counted_bytes = 0
@@ -266,9 +357,17 @@ class RequestReader(asyncio.Protocol, ABC):
                 exchange.hold_body(self._counted_bytes)
                 self._counted_bytes = 0
             self._forget_body()
+        self._complete(exchange)
+
+    def _complete(self, exchange: Exchange) -> None:
         self._head_bytes = 0
         self._fresh = False
         self._phase = _IDLE
+        if self._packet:
+            self._server.known_heads.learn(self._packet, exchange)
+            self._packet = b""
+        if not exchange.keep_alive:
+            self._familiar = 0  # what comes behind it does not count, and only the parser knows that
         self._accept(exchange)
 
 

@@ -11,6 +11,7 @@ from setpoint.core import Clock, Draining, InternalError, InvalidConfiguration, 
 from setpoint.node.http.connection import HttpConnection
 from setpoint.node.http.descriptors import make_room
 from setpoint.node.http.exchange import Exchange, respond_error
+from setpoint.node.http.known_heads import KnownHeads
 from setpoint.node.http.refusals import too_many_streams
 from setpoint.node.http.tls import ServerTls
 
@@ -65,6 +66,7 @@ class HttpServer:
         self._sweeper: asyncio.Task[None] | None = None
         self._idle = asyncio.Event()
         self.responses: Counter[int] = Counter()
+        self.known_heads = KnownHeads()
         self.limits = limits
         self.connection_limit = limits.connection_limit
         self.now_ns = clock.now_ns
