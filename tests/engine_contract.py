@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from setpoint.core import DATATYPES, ModelError, SetpointError, TensorSpec, Variant
-from setpoint.engines import EngineOptions, Executable, load_executable
+from setpoint.core import DATATYPES, InvalidConfiguration, ModelError, SetpointError, TensorSpec, Variant
+from setpoint.engines import EngineOptions, Executable, engine, load_executable
 
 _MEMORY_ROUNDS = 12
 _TASKS = """
@@ -42,6 +42,8 @@ class EngineContract:
     engine: str
     entry = ""
     has_text = False
+    absent_device: str | None = "rocm"
+    """That no machine of ours has; None where whatever is asked for is handed on."""
     most_idle_threads = 0
     """Threads that the library keeps even where it is told to use one; 0 for most."""
 
@@ -65,9 +67,9 @@ class EngineContract:
         """Inputs that do not fit the model."""
         return {name: array[:, :-1] if array.ndim > 1 else array[None] for name, array in self.inputs(2).items()}
 
-    def load(self, artifact: Path, threads: int = 1) -> Executable:
+    def load(self, artifact: Path, threads: int = 1, device: str = "cpu") -> Executable:
         variant = Variant("fp32", self.engine, artifact.name, self.entry)
-        return load_executable(variant, artifact.parent, EngineOptions(threads=threads))
+        return load_executable(variant, artifact.parent, EngineOptions(threads=threads, device=device))
 
     @pytest.fixture
     def artifact(self, tmp_path: Path) -> Path:
@@ -141,6 +143,27 @@ class EngineContract:
         assert "\n" not in str(caught.value)
         assert len(str(caught.value)) < 500
         self.check(executable.run(self.inputs(3)), self.inputs(3))
+
+    def test_it_says_on_which_device_it_is(self, artifact: Path) -> None:
+        assert "cpu" in engine(self.engine).devices()
+        executable = self.load(artifact)
+        assert executable.device == "cpu"
+        executable.close()
+
+    def test_an_absent_device_is_refused_and_fallen_back_from_only_when_told(self, artifact: Path) -> None:
+        if self.absent_device is None:
+            pytest.skip("it hands on whatever is asked for")
+        assert self.absent_device not in engine(self.engine).devices()
+        with pytest.raises(InvalidConfiguration, match=f"here computes on .*cpu.*say so: {self.absent_device},cpu$"):
+            self.load(artifact, device=self.absent_device)
+        executable = self.load(artifact, device=f"{self.absent_device},cpu")
+        assert executable.device == "cpu"
+        self.check(executable.run(self.inputs(3)), self.inputs(3))
+        executable.close()
+
+    def test_what_is_no_device_is_refused(self, artifact: Path) -> None:
+        with pytest.raises(InvalidConfiguration, match="device 'abacus': expected one of cpu, cuda,"):
+            self.load(artifact, device="abacus")
 
     def test_two_models_run_in_two_threads(self, artifact: Path) -> None:
         """One executable is used by one thread at a time; several are not."""

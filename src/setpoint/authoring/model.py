@@ -24,11 +24,14 @@ class Context(msgspec.Struct, frozen=True):
         folder: the bundle's files, read-only.
         threads: how many threads one request may use; set it for libraries that have thread pools of their own.
         worker: index of this worker process among the model's, from 0.
+        devices: to compute on, such as ``cuda``, the preferred one first. Files that ``uses`` declares are on one of
+            them already; a library of the model's own is the model's business.
     """
 
     folder: Path
     threads: int = 1
     worker: int = 0
+    devices: tuple[str, ...] = ("cpu",)
 
 
 class Model:

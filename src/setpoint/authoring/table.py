@@ -97,11 +97,17 @@ class TableModel(Model):
         """Load the pipeline, where no ONNX graph stands for it.
 
         Raises:
+            InvalidConfiguration: the pipeline itself answers, and the CPU was not among the devices asked for.
             MissingExtra: scikit-learn, skops or pandas is not installed.
             ModelError: it cannot be loaded.
         """
         self._answers = _answer_type(self.shape)
         if not isinstance(self.model, ModelFile):
+            if "cpu" not in ctx.devices:
+                asked = ",".join(ctx.devices)
+                raise InvalidConfiguration(
+                    f"device {asked}: scikit-learn computes on the cpu only. To fall back, say so: {asked},cpu"
+                )
             self._pipeline = load_pipeline(Path(self.model), self.shape.trusted)
 
     def answer(self, values: Mapping[str, Sequence[Any]]) -> list[Any]:

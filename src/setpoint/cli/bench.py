@@ -11,12 +11,12 @@ import msgspec
 
 from setpoint.cli.progress import telling
 from setpoint.cli.references import complete_reference_or_path
-from setpoint.cli.sources import packing_options
+from setpoint.cli.sources import device_option, packing_options
 from setpoint.cli.table import print_json, render
 from setpoint.cli.units import Duration, format_bytes
 from setpoint.core import InvalidConfiguration, SystemClock
 from setpoint.formats import PackOptions
-from setpoint.machine import fingerprint, read_machine
+from setpoint.machine import fingerprint, on_device, read_machine
 from setpoint.optimize import (
     BenchResult,
     bench,
@@ -34,6 +34,7 @@ from setpoint.registry import Bundle, Registry, open_model
 @packing_options
 @click.option("--variant", help="Which of the model's variants.  [default: the most accurate]")
 @click.option("--threads", type=click.IntRange(1), help="Engine threads.  [default: the cores]")
+@device_option
 @click.option(
     "--data",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
@@ -49,6 +50,7 @@ def command(
     sample: Path | None,
     variant: str | None,
     threads: int | None,
+    device: str,
     data: Path | None,
     length: int | None,
     budget: float,
@@ -62,11 +64,11 @@ def command(
     registry = Registry.default()
     with telling(f"opening {model}") as tell:
         bundle = open_model(model, name=name, options=PackOptions(trust=trust, sample=sample), registry=registry)
-        result = _measure(bundle, registry.folder(bundle), variant, threads, data, length, budget, tell)
+        result = _measure(bundle, registry.folder(bundle), variant, threads, device, data, length, budget, tell)
     if as_json:
         print_json(_record(bundle, result))
         return
-    click.echo(f"{bundle.reference}  {result.variant}, {result.threads} threads   {fingerprint()}")
+    click.echo(f"{bundle.reference}  {result.variant}, {result.threads} threads   {_hardware(result)}")
     click.echo(_table(result))
     click.echo(
         f"load {result.load_ms:.0f} ms, first run {result.warmup_ms:.3g} ms,"
@@ -82,6 +84,7 @@ def _measure(
     folder: Path,
     variant: str | None,
     threads: int | None,
+    device: str,
     data: Path | None,
     length: int | None,
     budget_s: float,
@@ -105,6 +108,7 @@ def _measure(
             clock=SystemClock(),
             budget_s=budget_s,
             tell=tell,
+            device=device,
         )
     )
 
@@ -126,6 +130,10 @@ def _table(result: BenchResult) -> str:
     return render(header, rows, right=header)
 
 
+def _hardware(result: BenchResult) -> str:
+    return on_device(fingerprint(), result.device)
+
+
 def _record(bundle: Bundle, result: BenchResult) -> dict[str, Any]:
     measured: dict[str, Any] = msgspec.to_builtins(result)
-    return {"model": bundle.reference, "hardware": fingerprint()} | measured
+    return {"model": bundle.reference, "hardware": _hardware(result)} | measured

@@ -18,7 +18,7 @@ import msgspec
 from setpoint import __version__
 from setpoint.cli.units import format_bytes
 from setpoint.core import MIB, SetpointError
-from setpoint.engines import engine, engine_names
+from setpoint.engines import DEVICES, engine, engine_names
 from setpoint.machine import Machine
 from setpoint.registry import Registry
 
@@ -175,13 +175,14 @@ def check_engines() -> list[Check]:
 def _check_engine(name: str, providers: Sequence[str]) -> Check:
     about = f"engine {name}"
     try:
-        engine(name)
+        devices = engine(name).devices()
     except SetpointError as error:
         return Check(about, MISSING, error.message, "install what it names, or do without this engine")
     except Exception as error:  # the library itself failed to load
         return Check(about, BROKEN, f"cannot be loaded: {error}".partition("\n")[0], "install Setpoint again")
     # Asked by module: xgboost may come from xgboost-cpu. The Python engine's version is Python's.
-    return Check(about, OK, metadata.version(providers[0]) if providers else platform.python_version())
+    version = metadata.version(providers[0]) if providers else platform.python_version()
+    return Check(about, OK, f"{version} on {'any device' if devices == DEVICES else ', '.join(devices)}")
 
 
 def check_registry(registry: Registry) -> list[Check]:

@@ -198,7 +198,7 @@ def _model_terms(reference: str, variant: str, objective: Objective, workers: in
     """What a node on this machine would hold for the model."""
     registry = Registry.default()
     bundle = registry.resolve(reference)
-    config = ModelConfig(bundle, registry.folder(bundle), workers, threads, objective, variant)
+    config = ModelConfig(bundle, registry.folder(bundle), workers, threads, objective=objective, variant=variant)
     return terms_of(config, Limits(), engine_fingerprint)
 
 

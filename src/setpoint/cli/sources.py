@@ -8,7 +8,18 @@ from typing import Any
 
 import click
 
+from setpoint.engines import CPU
+
 Function = Callable[..., Any]
+
+
+device_option = click.option(
+    "--device",
+    default=CPU,
+    show_default=True,
+    envvar="SETPOINT_MODEL_DEVICE",
+    help="Measure on it: cuda, tensorrt, coreml, directml, gpu, npu …",
+)
 
 
 def packing_options(function: Function) -> Function:

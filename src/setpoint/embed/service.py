@@ -18,6 +18,7 @@ from numpy.typing import ArrayLike, NDArray
 from setpoint.client import Client
 from setpoint.core import InvalidConfiguration, Objective, SetpointError
 from setpoint.embed.sources import Source, materialised
+from setpoint.engines import CPU
 from setpoint.formats import PackOptions
 from setpoint.registry import Bundle, Registry, open_model, pack_source
 
@@ -92,6 +93,7 @@ def serve(
     port: int = 0,
     workers: int = 1,
     threads: int | None = None,
+    device: str = CPU,
     trust: bool = False,
     sample: str | Path | None = None,
 ) -> Service:
@@ -104,6 +106,7 @@ def serve(
         host, port: where to listen; port 0 takes a free one.
         workers: processes.
         threads: engine threads of each; the cores, shared evenly, without.
+        device: to compute on, such as ``cuda``; with ``cuda,cpu`` the second where the first is absent.
         trust: the file may run code when it is loaded.
         sample: ``.npz`` of real rows to check a conversion with.
 
@@ -122,6 +125,7 @@ def serve(
     try:
         home, bundle = _bundle(source, name, options, Path(folder.name))
         arguments = ["serve", bundle.reference, "--host", host, "--port", str(port), "--workers", str(workers)]
+        arguments += ["--device", device]
         arguments += [] if threads is None else ["--threads", str(threads)]
         arguments += [] if objective is None else ["--objective", objective]
         process = _start(arguments, home)

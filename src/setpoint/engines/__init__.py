@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, cast
 from setpoint.core import InvalidConfiguration, Variant
 from setpoint.engines.base import Arrays, Engine, EngineOptions, Executable, one_line
 from setpoint.engines.declared import FREE_ROWS, DeclaredTensor
+from setpoint.engines.devices import CPU, DEVICES, preference
 from setpoint.engines.plugins import Offer, offers
 
 if TYPE_CHECKING:  # for annotations alone: at run time an adapter loads with its first variant
@@ -86,6 +87,8 @@ def load_onnx(artifact: Path, options: EngineOptions, *, quiet: bool = False) ->
 
 __all__ = [
     "BUILT_IN",
+    "CPU",
+    "DEVICES",
     "ENTRY_POINT_GROUP",
     "FREE_ROWS",
     "Arrays",
@@ -100,4 +103,5 @@ __all__ = [
     "load_onnx",
     "offers",
     "one_line",
+    "preference",
 ]

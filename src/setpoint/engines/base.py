@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import msgspec
 from numpy.typing import NDArray
 
-from setpoint.engines.devices import asked_device
+from setpoint.engines.devices import CPU
 
 Arrays = Mapping[str, NDArray[Any]]
 
@@ -22,17 +22,23 @@ class EngineOptions(msgspec.Struct, frozen=True):
         spin: whether idle engine threads may busy-wait *during* a run. They never spin between runs: that would take a
             core from the node.
         memory_arena: keep freed activations for the next run (faster) instead of returning them (smaller).
-        device: to compute on, or several by preference, such as ``cuda,cpu``; what ``SETPOINT_DEVICE`` says without.
+        device: to compute on, or several by preference, such as ``cuda,cpu``.
     """
 
     threads: int = 1
     spin: bool = True
     memory_arena: bool = True
-    device: str = msgspec.field(default_factory=asked_device)
+    device: str = CPU
 
 
 class Executable(Protocol):
-    """A loaded variant. Used by one thread at a time."""
+    """A loaded variant. Used by one thread at a time.
+
+    Attributes:
+        device: it computes on.
+    """
+
+    device: str
 
     def run(self, inputs: Arrays) -> dict[str, NDArray[Any]]:
         """Compute every output.
@@ -63,10 +69,15 @@ class Engine(Protocol):
 
     name: str
 
+    def devices(self) -> tuple[str, ...]:
+        """Devices that it can compute on here, as far as it can tell without using one."""
+        ...
+
     def load(self, artifact: Path, entry: str, options: EngineOptions) -> Executable:
         """Load ``artifact`` (a file inside the bundle's folder).
 
         Raises:
+            InvalidConfiguration: no device that was asked for is here.
             ModelError: the artifact cannot be loaded.
             MissingExtra: the engine's library is not installed.
         """

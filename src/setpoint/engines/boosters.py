@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from setpoint.core import InvalidConfiguration, ModelError
 from setpoint.engines.base import Arrays, EngineOptions
 from setpoint.engines.declared import DeclaredTensor
-from setpoint.engines.devices import CPU, choose
+from setpoint.engines.devices import CPU, need_cpu
 from setpoint.machine import rss_bytes
 
 INPUT = "X"
@@ -86,7 +86,10 @@ class BoosterExecutable(abc.ABC):
     Attributes:
         booster: the library's own object.
         task: what it answers.
+        device: it computes on.
     """
+
+    device = CPU
 
     def __init__(self, booster: Any, task: Task, memory_bytes: int) -> None:
         self.booster = booster
@@ -135,7 +138,7 @@ def loading(library: str, version: str, artifact: Path, options: EngineOptions) 
         ModelError: anything else was raised inside: the libraries have classes of their own, and KeyError or
             ValueError for half a model.
     """
-    choose(library, options.device, {CPU: CPU})
+    need_cpu(library, options.device)
     before = rss_bytes(os.getpid())
     try:
         yield lambda: max(0, rss_bytes(os.getpid()) - before)

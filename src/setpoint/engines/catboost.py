@@ -12,6 +12,7 @@ from setpoint.core import InvalidConfiguration, MissingExtra
 from setpoint.engines.base import Arrays, EngineOptions
 from setpoint.engines.boosters import BoosterExecutable, Task, loading
 from setpoint.engines.declared import DeclaredTensor
+from setpoint.engines.devices import OnCpu
 
 try:
     import catboost
@@ -64,7 +65,7 @@ class CatboostExecutable(BoosterExecutable):
         return rows
 
 
-class CatboostEngine:
+class CatboostEngine(OnCpu):
     """Loads ``.cbm`` models."""
 
     name = "catboost"

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from setpoint.core import MissingExtra
 from setpoint.engines.base import EngineOptions
 from setpoint.engines.boosters import BoosterExecutable, Task, loading
+from setpoint.engines.devices import OnCpu
 
 try:
     import lightgbm
@@ -41,7 +42,7 @@ class LightgbmExecutable(BoosterExecutable):
         return np.asarray(self.booster.predict(rows, num_threads=self._threads))
 
 
-class LightgbmEngine:
+class LightgbmEngine(OnCpu):
     """Loads ``.txt`` models."""
 
     name = "lightgbm"

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from setpoint.core import MissingExtra, ModelError, datatype_of
 from setpoint.engines.base import Arrays, EngineOptions, one_line
 from setpoint.engines.declared import FREE_ROWS, DeclaredTensor
-from setpoint.engines.devices import CPU, choose
+from setpoint.engines.devices import CPU, OnCpu, need_cpu
 from setpoint.machine import rss_bytes
 
 try:
@@ -27,8 +27,11 @@ class LitertExecutable:
     """An interpreter. Used by one thread at a time.
 
     Attributes:
+        device: it computes on.
         inputs, outputs: as the file declares them; with ``free_rows``, first axes of 1 are free.
     """
+
+    device = CPU
 
     def __init__(self, interpreter: Interpreter, *, free_rows: bool, memory_bytes: int) -> None:
         self._interpreter = interpreter
@@ -80,7 +83,7 @@ class LitertExecutable:
         self._shapes = shapes
 
 
-class LitertEngine:
+class LitertEngine(OnCpu):
     """Loads ``.tflite`` files on the CPU (XNNPACK)."""
 
     name = "litert"
@@ -91,7 +94,7 @@ class LitertEngine:
         Raises:
             ModelError: it cannot be loaded.
         """
-        choose(self.name, options.device, {CPU: CPU})
+        need_cpu(self.name, options.device)
         before = rss_bytes(os.getpid())
         try:
             # From memory, so that the bundle's file is not kept mapped.

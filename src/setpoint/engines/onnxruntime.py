@@ -32,7 +32,7 @@ from numpy.typing import NDArray
 from setpoint.core import ModelError, TensorSpec
 from setpoint.engines.base import Arrays, EngineOptions, one_line
 from setpoint.engines.declared import DeclaredTensor
-from setpoint.engines.devices import CPU, choose
+from setpoint.engines.devices import CPU, start
 from setpoint.machine import rss_bytes
 
 # ONNX Runtime 1.29 and later sends usage data (model names, hashes of graph and weights) to its maker from Linux too,
@@ -57,20 +57,25 @@ _DATATYPE_BY_ORT_TYPE = {
     "tensor(double)": "FP64",
     "tensor(string)": "BYTES",
 }
-_PROVIDERS = {
-    CPU: "CPUExecutionProvider",
-    "cuda": "CUDAExecutionProvider",
-    "tensorrt": "TensorrtExecutionProvider",
-    "rocm": "ROCMExecutionProvider",
-    "coreml": "CoreMLExecutionProvider",
-    "directml": "DmlExecutionProvider",
-    "openvino": "OpenVINOExecutionProvider",
+_PROVIDERS: dict[str, tuple[str, dict[str, str]]] = {
+    CPU: ("CPUExecutionProvider", {}),
+    "cuda": ("CUDAExecutionProvider", {}),
+    "tensorrt": ("TensorrtExecutionProvider", {}),
+    "rocm": ("ROCMExecutionProvider", {}),
+    "coreml": ("CoreMLExecutionProvider", {}),
+    "directml": ("DmlExecutionProvider", {}),
+    "openvino": ("OpenVINOExecutionProvider", {}),
+    "gpu": ("OpenVINOExecutionProvider", {"device_type": "GPU"}),
+    "npu": ("OpenVINOExecutionProvider", {"device_type": "NPU"}),
 }
+"""By device: the provider and its options."""
+_BEHIND = {"tensorrt": ("cuda",)}
+"""What takes the operators that a device's provider does not know, before the CPU does."""
 _REMEDIES = {
     "cuda": "onnxruntime-gpu in place of onnxruntime",
     "tensorrt": "onnxruntime-gpu in place of onnxruntime, and TensorRT",
     "directml": "onnxruntime-directml in place of onnxruntime",
-    "openvino": "onnxruntime-openvino in place of onnxruntime",
+    **dict.fromkeys(("openvino", "gpu", "npu"), "onnxruntime-openvino in place of onnxruntime"),
     "coreml": "a Mac",
 }
 _ONNX_BFLOAT16 = 16  # TensorProto.BFLOAT16
@@ -79,9 +84,15 @@ _MESSAGE_CHARACTERS = 300
 
 
 class OnnxExecutable:
-    """A session. Used by one thread at a time."""
+    """A session. Used by one thread at a time.
 
-    def __init__(self, session: ort.InferenceSession, memory_bytes: int) -> None:
+    Attributes:
+        device: it was made for.
+        inputs, outputs: as the graph declares them.
+    """
+
+    def __init__(self, session: ort.InferenceSession, memory_bytes: int, device: str = CPU) -> None:
+        self.device = device
         self._session = session
         self._memory_bytes = memory_bytes
         self.inputs = _declared(session.get_inputs(), "input")
@@ -126,9 +137,14 @@ class OnnxExecutable:
 
 
 class OnnxEngine:
-    """Loads ``.onnx`` files on the CPU."""
+    """Loads ``.onnx`` and ``.ort`` files on any device that the installed library knows."""
 
     name = "onnxruntime"
+
+    def devices(self) -> tuple[str, ...]:
+        """Those whose provider is in the installed library; whether its drivers are here, only a session tells."""
+        offered = ort.get_available_providers()
+        return tuple(name for name, (provider, _) in _PROVIDERS.items() if provider in offered)
 
     def load(self, artifact: Path, entry: str, options: EngineOptions) -> OnnxExecutable:
         """Load a model file; weights outside it are found beside it. ``entry`` is not used.
@@ -151,24 +167,31 @@ def load(artifact: Path, options: EngineOptions, *, quiet: bool = False) -> Onnx
         InvalidConfiguration: the device is not here.
         ModelError: the file cannot be loaded, or has inputs or outputs that are no tensors.
     """
-    provider = _provider(options.device)
+    if options.device == CPU:
+        return _load_on(CPU, artifact, options, quiet)
+    return start(
+        OnnxEngine.name,
+        options.device,
+        OnnxEngine().devices(),
+        lambda device: _load_on(device, artifact, options, quiet),
+        _REMEDIES,
+    )
+
+
+def _load_on(device: str, artifact: Path, options: EngineOptions, quiet: bool) -> OnnxExecutable:
+    providers = [_PROVIDERS[name] for name in (device, *_BEHIND.get(device, ()))]
+    settings = _session_options(options, quiet)
+    if device == "directml":
+        settings.enable_mem_pattern = False  # it cannot reuse memory by pattern, and says so by failing
     before = rss_bytes(os.getpid())
     try:
-        session = ort.InferenceSession(artifact, _session_options(options, quiet), providers=[provider])
+        session = ort.InferenceSession(artifact, settings, providers=providers)
     except Exception as error:
         raise ModelError(f"{artifact.name} cannot be loaded: {one_line(error, _MESSAGE_CHARACTERS)}") from error
-    if session.get_providers()[0] != provider:  # it falls back to the CPU with a line in the log
-        raise ModelError(f"{artifact.name}: ONNX Runtime could not start {provider} here; its log says why")
+    if session.get_providers()[0] != providers[0][0]:  # it falls back to the CPU with a line in the log
+        raise ModelError(f"{artifact.name}: ONNX Runtime could not start {providers[0][0]} here; its log says why")
     _return_free_memory()
-    return OnnxExecutable(session, max(0, rss_bytes(os.getpid()) - before))
-
-
-def _provider(device: str) -> str:
-    if device == CPU:
-        return _PROVIDERS[CPU]
-    offered = ort.get_available_providers()
-    present = {name: provider for name, provider in _PROVIDERS.items() if provider in offered}
-    return choose("onnxruntime", device, present, _REMEDIES)
+    return OnnxExecutable(session, max(0, rss_bytes(os.getpid()) - before), device)
 
 
 def describe(artifact: Path) -> tuple[tuple[TensorSpec, ...], tuple[TensorSpec, ...]]:

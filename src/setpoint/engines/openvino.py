@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from setpoint.core import InvalidConfiguration, MissingExtra, ModelError
 from setpoint.engines.base import Arrays, EngineOptions, one_line
-from setpoint.engines.devices import CPU, choose
+from setpoint.engines.devices import CPU, start
 from setpoint.machine import rss_bytes
 
 try:
@@ -31,9 +31,14 @@ _MESSAGE_CHARACTERS = 300
 
 
 class OpenvinoExecutable:
-    """A compiled model and its one request. Used by one thread at a time."""
+    """A compiled model and its one request. Used by one thread at a time.
 
-    def __init__(self, compiled: Any, memory_bytes: int) -> None:
+    Attributes:
+        device: it was compiled for.
+    """
+
+    def __init__(self, compiled: Any, memory_bytes: int, device: str) -> None:
+        self.device = device
         self._request = compiled.create_infer_request()
         self._names = [_name(port, "output") for port in compiled.outputs]
         self._memory_bytes = memory_bytes
@@ -61,9 +66,13 @@ class OpenvinoExecutable:
 
 
 class OpenvinoEngine:
-    """Loads ``.onnx`` and ``.xml`` files on the CPU."""
+    """Loads ``.onnx`` and ``.xml`` files, for the CPU and for Intel's graphics and neural processors."""
 
     name = "openvino"
+
+    def devices(self) -> tuple[str, ...]:
+        """Those that its plugins see."""
+        return tuple(dict.fromkeys(map(_kind, openvino.Core().available_devices)))
 
     def load(self, artifact: Path, entry: str, options: EngineOptions) -> OpenvinoExecutable:
         """Compile a model file.
@@ -82,26 +91,35 @@ class OpenvinoEngine:
             raise InvalidConfiguration(
                 f"OpenVINO computes in {', '.join(filter(None, PRECISIONS))}; this variant asks for {entry!r}"
             )
-        before = rss_bytes(os.getpid())
-        try:
-            core = openvino.Core()
-            device = _device(core, options.device)
-            settings = _settings(options, precision) if device == "CPU" else {"PERFORMANCE_HINT": "LATENCY"}
-            compiled = core.compile_model(core.read_model(artifact), device, settings)
-            return OpenvinoExecutable(compiled, max(0, rss_bytes(os.getpid()) - before))
-        except (ModelError, InvalidConfiguration):
-            raise
-        except Exception as error:
-            raise ModelError(
-                f"{artifact.name} cannot be loaded by OpenVINO: {one_line(error, _MESSAGE_CHARACTERS)}"
-            ) from error
+        if options.device == CPU:
+            return _compiled(CPU, artifact, options, precision)
+        return start(
+            self.name,
+            options.device,
+            self.devices(),
+            lambda device: _compiled(device, artifact, options, precision),
+            {"gpu": "Intel's graphics driver", "npu": "Intel's NPU driver"},
+        )
 
 
-def _device(core: Any, asked: str) -> str:
-    if asked == CPU:
-        return "CPU"
-    present = {name.lower().partition(".")[0]: name for name in core.available_devices}
-    return choose("openvino", asked, present, {"gpu": "Intel's graphics driver", "npu": "Intel's NPU driver"})
+def _compiled(device: str, artifact: Path, options: EngineOptions, precision: str) -> OpenvinoExecutable:
+    before = rss_bytes(os.getpid())
+    settings = _settings(options, precision) if device == CPU else {"PERFORMANCE_HINT": "LATENCY"}
+    try:
+        core = openvino.Core()
+        compiled = core.compile_model(core.read_model(artifact), device.upper(), settings)
+        return OpenvinoExecutable(compiled, max(0, rss_bytes(os.getpid()) - before), device)
+    except ModelError:
+        raise
+    except Exception as error:
+        raise ModelError(
+            f"{artifact.name} cannot be loaded by OpenVINO: {one_line(error, _MESSAGE_CHARACTERS)}"
+        ) from error
+
+
+def _kind(plugin: str) -> str:
+    """``GPU.0`` and ``GPU.1`` are both ``gpu``, which stands for the first of them."""
+    return plugin.lower().partition(".")[0]
 
 
 def _settings(options: EngineOptions, precision: str) -> dict[str, Any]:

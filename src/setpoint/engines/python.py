@@ -27,6 +27,7 @@ from setpoint.authoring import (
 )
 from setpoint.core import Endpoint, InternalError, InvalidConfiguration, NotFound, Signature
 from setpoint.engines.base import Arrays, EngineOptions, Executable
+from setpoint.engines.devices import DEVICES, preference
 from setpoint.engines.python_endpoint import USER_FAILURES, Answer, PythonEndpoint
 from setpoint.engines.python_request import Body
 from setpoint.machine import rss_bytes
@@ -40,6 +41,10 @@ class PythonEngine:
     """
 
     name = "python"
+
+    def devices(self) -> tuple[str, ...]:
+        """Any: the class is told what was asked for, and its model files are run by engines that look."""
+        return DEVICES
 
     def __init__(self, worker: int = 0) -> None:
         self._worker = worker
@@ -60,9 +65,11 @@ class PythonExecutable:
 
     Attributes:
         endpoints: what it answers, as its manifest says.
+        device: its model files are run on; what was asked for, where it has none.
     """
 
     endpoints: tuple[Endpoint, ...]
+    device: str
 
     def __init__(self, artifact: Path, entry: str, options: EngineOptions, worker: int) -> None:
         before_bytes = rss_bytes(os.getpid()) or 0
@@ -76,7 +83,10 @@ class PythonExecutable:
             found = contracts(model_class)
             if any(map(_takes_images, found)):
                 require_pillow()
-            self._model = self._instance(model_class, Context(self._module.folder, options.threads, worker), options)
+            wanted = preference(options.device)
+            context = Context(self._module.folder, options.threads, worker, wanted)
+            self._model = self._instance(model_class, context, options)
+            self.device = ", ".join(dict.fromkeys(file.device for file in self._files)) or wanted[0]
             self._endpoints = {
                 contract.name: PythonEndpoint(contract, getattr(self._model, contract.attribute), self._finish)
                 for contract in found

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from setpoint.core import MissingExtra, ModelError
 from setpoint.engines.base import Arrays, EngineOptions, one_line
-from setpoint.engines.devices import CPU, choose
+from setpoint.engines.devices import CPU, OnCpu, need_cpu
 from setpoint.machine import rss_bytes
 
 try:
@@ -30,8 +30,11 @@ class TorchExecutable:
     """A loaded module. Used by one thread at a time.
 
     Attributes:
+        device: it computes on.
         input_names: in the order that it takes them.
     """
+
+    device = CPU
 
     def __init__(self, module: Any, input_names: Sequence[str], call: Any, memory_bytes: int) -> None:
         self._module = module
@@ -63,7 +66,7 @@ class TorchExecutable:
         del self._module, self._call
 
 
-class TorchEngine:
+class TorchEngine(OnCpu):
     """Loads ``.pt2`` exported programs and TorchScript archives."""
 
     name = "torch"
@@ -74,7 +77,7 @@ class TorchEngine:
         Raises:
             ModelError: it cannot be loaded.
         """
-        choose(self.name, options.device, {CPU: CPU})
+        need_cpu(self.name, options.device)
         torch.set_num_threads(options.threads)
         before = rss_bytes(os.getpid())
         try:

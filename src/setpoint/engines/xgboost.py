@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from setpoint.core import MissingExtra
 from setpoint.engines.base import EngineOptions
 from setpoint.engines.boosters import BoosterExecutable, Task, loading
+from setpoint.engines.devices import OnCpu
 
 try:
     import xgboost
@@ -58,7 +59,7 @@ class XgboostExecutable(BoosterExecutable):
         )
 
 
-class XgboostEngine:
+class XgboostEngine(OnCpu):
     """Loads ``.json`` and ``.ubj`` models."""
 
     name = "xgboost"

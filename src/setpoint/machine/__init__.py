@@ -6,6 +6,7 @@ from setpoint.machine.machine import (
     engine_fingerprint,
     fingerprint,
     library_versions,
+    on_device,
     read_machine,
     usable_cores,
 )
@@ -17,6 +18,7 @@ __all__ = [
     "engine_fingerprint",
     "fingerprint",
     "library_versions",
+    "on_device",
     "pss_bytes",
     "read_machine",
     "rss_bytes",

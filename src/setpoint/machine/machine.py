@@ -112,6 +112,11 @@ def engine_fingerprint(engine: str) -> str:
     return fingerprint(("numpy", engine))
 
 
+def on_device(fingerprint: str, device: str) -> str:
+    """A fingerprint with the device that something was measured on; on the CPU, the fingerprint itself. Pure."""
+    return fingerprint if device == "cpu" else f"{fingerprint}; on {device}"
+
+
 def fingerprint(libraries: Iterable[str] = FINGERPRINTED) -> str:
     """The fingerprint of this machine and of libraries, as far as they are installed: all engines', unless named.
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import msgspec
 
 from setpoint.core import InvalidConfiguration, Limits, Objective
+from setpoint.engines import CPU, preference
 from setpoint.node.cache import CacheTerms
 from setpoint.node.http import check_origins
 from setpoint.registry import Bundle, Registry
@@ -21,6 +22,8 @@ class ModelConfig(msgspec.Struct, frozen=True):
         folder: with the bundle's files.
         workers: processes that hold a copy each.
         threads: engine threads of each worker.
+        device: that engines compute on, such as cuda, or several by preference, such as cuda,cpu: only then the second
+            one is fallen back to.
         objective: what is to be held; None without.
         variant: the only one to serve with; empty leaves the choice to the objective.
         batching: a batching policy stated by hand, in place of the one that holds the objective.
@@ -34,6 +37,7 @@ class ModelConfig(msgspec.Struct, frozen=True):
     folder: Path
     workers: int = 1
     threads: int = 1
+    device: str = CPU
     objective: Objective | None = None
     variant: str = ""
     batching: FixedTerms | None = None
@@ -42,6 +46,7 @@ class ModelConfig(msgspec.Struct, frozen=True):
     follows: str = ""
 
     def __post_init__(self) -> None:
+        preference(self.device)
         if self.variant:
             self.bundle.manifest.variant(self.variant)
         if self.batching is not None and self.objective is not None:
@@ -61,6 +66,7 @@ class LoadedTerms(msgspec.Struct, frozen=True):
     workers: int = 1
     threads: int = 1
     objective: Objective | None = None
+    device: str = CPU
 
 
 class NodeConfig(msgspec.Struct, frozen=True):
@@ -83,7 +89,7 @@ class NodeConfig(msgspec.Struct, frozen=True):
         registry: where models are loaded from at run time; None without.
         admin_token: what whoever loads and unloads models must show; nobody may without one.
         admin_token_file: from which whoever starts the node takes it.
-        loaded: how models that are loaded at run time are served: each of them gets these workers and threads.
+        loaded: how models that are loaded at run time are served: each of them gets these workers, threads and device.
     """
 
     host: str

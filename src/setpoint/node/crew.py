@@ -47,6 +47,7 @@ class Crew:
     Attributes:
         slots: one for each worker.
         refusal: why new requests are not even queued; empty while workers are there or likely to come.
+        devices: that the variants of the worker that was ready last are on, in their order; empty before.
     """
 
     def __init__(
@@ -62,6 +63,7 @@ class Crew:
         """Nothing is started yet; ``variants`` are what each worker holds, ``launch`` starts one worker."""
         self.slots = [Slot(index) for index in range(config.workers)]
         self.refusal = ""
+        self.devices: tuple[str, ...] = ()
         self._config = config
         self._variants = variants
         self._limits = limits
@@ -126,6 +128,7 @@ class Crew:
         if isinstance(report, Ready):
             slot.release()
             slot.ready_ns = self._now_ns()
+            self.devices = tuple(report.devices)
             self._judge_hope()
             if all(slot.state is not State.STARTING for slot in self.slots):
                 self._start_is_over()
@@ -202,6 +205,7 @@ class Crew:
             threads=self._config.threads,
             index=slot.index,
             arena_limit_bytes=self._limits.arena_limit_bytes,
+            device=self._config.device,
         )
         limit_ns = self._now_ns() + int(self._limits.load_timeout_s * NS)
         try:

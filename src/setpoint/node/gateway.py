@@ -83,7 +83,9 @@ class Gateway:
     def _models(self, exchange: Exchange) -> None:
         bundles = [(service, service.config.bundle) for service, _ in self._published.values()]
         entries = [
-            catalogue_entry(bundle.name, bundle.version, bundle.digest, bundle.manifest, ready=service.ready)
+            catalogue_entry(
+                bundle.name, bundle.version, bundle.digest, bundle.manifest, service.devices, ready=service.ready
+            )
             for service, bundle in bundles
         ]
         exchange.respond(200, catalogue(entries))

@@ -7,7 +7,8 @@ from typing import cast
 
 import msgspec
 
-from setpoint.core import Endpoint, Limits, ModelManifest, Profile
+from setpoint.core import Endpoint, Limits, Profile
+from setpoint.machine import on_device
 from setpoint.node.config import ModelConfig
 from setpoint.scheduling import (
     FixedPolicy,
@@ -96,25 +97,27 @@ def _variants(config: ModelConfig, hardware: Hardware) -> tuple[VariantTerms, ..
     what it takes on this machine with these threads."""
     manifest = config.bundle.manifest
     only = variant_of(config)
-    profile = _profile(manifest, only.name, hardware, config.threads)
+    profile = _profile(config, only.name, hardware)
     first = VariantTerms(only.name, only.accuracy, profile)
     if config.variant or profile is None or config.objective is None or config.objective.drop is None:
         return (first,)
     measured = [
         VariantTerms(variant.name, variant.accuracy, measured)
         for variant in manifest.variants
-        if (measured := _profile(manifest, variant.name, hardware, config.threads)) is not None
+        if (measured := _profile(config, variant.name, hardware)) is not None
     ]
     return allowed_variants(tuple(measured), 1.0 - config.objective.drop.bound / 100.0)
 
 
-def _profile(manifest: ModelManifest, variant: str, hardware: Hardware, threads: int) -> Profile | None:
-    here = hardware(manifest.variant(variant).engine)
+def _profile(config: ModelConfig, variant: str, hardware: Hardware) -> Profile | None:
+    manifest = config.bundle.manifest
+    # Where several devices were asked for, nobody knows before it is loaded on which it will be.
+    here = on_device(hardware(manifest.variant(variant).engine), config.device)
     return next(
         (
             profile
             for profile in manifest.profiles
-            if (profile.variant, profile.hardware, profile.threads) == (variant, here, threads)
+            if (profile.variant, profile.hardware, profile.threads) == (variant, here, config.threads)
         ),
         None,
     )

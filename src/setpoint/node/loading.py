@@ -198,7 +198,7 @@ class Loader:
         if current is not None:
             return msgspec.structs.replace(current.config, bundle=bundle, folder=folder, follows=follows)
         terms = self._config.loaded
-        return ModelConfig(bundle, folder, terms.workers, terms.threads, terms.objective, follows=follows)
+        return ModelConfig(bundle, folder, terms.workers, terms.threads, terms.device, terms.objective, follows=follows)
 
 
 def _refuse_overrides(parameters: Mapping[str, Any] | None) -> None:

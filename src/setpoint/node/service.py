@@ -134,6 +134,11 @@ class ModelService:
         """Since when the request waits that has waited longest; 0 when none does."""
         return max((now_ns - request.arrived_ns for request in self._scheduler.waiting()), default=0)
 
+    @property
+    def devices(self) -> dict[str, str]:
+        """By variant, the device that workers run it on; empty before the first of them is ready."""
+        return dict(zip(self.variants, self._crew.devices, strict=False))
+
     def report(self) -> ModelReport:
         """How the objective is held, for ``GET /v2/models/NAME/stats``; the event loop is the running node's."""
         now_ns = self._now_ns()

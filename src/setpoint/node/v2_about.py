@@ -18,7 +18,8 @@ def config_of(service: ModelService, most_rows: int) -> bytes:
     """Body of ``GET /v2/models/NAME/config``; ``most_rows`` may wait, so no request can have more."""
     config = service.config
     cached = config.cache is not None
-    return model_config(service.name, service.manifest, config.workers, most_rows, cached=cached)
+    device = next(iter(service.devices.values()), config.device)
+    return model_config(service.name, service.manifest, config.workers, most_rows, device=device, cached=cached)
 
 
 def statistics_of(services: Iterable[ModelService], *, own: bool) -> bytes:

@@ -27,7 +27,6 @@ def v2_routes(service: ModelService, door: Door) -> Routes:
     bundle = service.config.bundle
     version = str(bundle.version)
     metadata = model_metadata(bundle.name, [version], bundle.manifest)
-    config = config_of(service, door.limits.queue_limit_rows)
     bases = [f"/v2/models/{bundle.name}"]
     bases += [f"{bases[0]}/versions/{label}" for label in (version, *bundle.aliases)]
     endpoint = bundle.manifest.tensor_endpoint
@@ -39,7 +38,9 @@ def v2_routes(service: ModelService, door: Door) -> Routes:
     for base in bases:
         routes["GET", base] = lambda exchange: exchange.respond(200, metadata)
         routes["GET", f"{base}/ready"] = partial(_model_ready, service)
-        routes["GET", f"{base}/config"] = lambda exchange: exchange.respond(200, config)
+        routes["GET", f"{base}/config"] = lambda exchange: exchange.respond(
+            200, config_of(service, door.limits.queue_limit_rows)
+        )
         routes["GET", f"{base}/stats"] = partial(_statistics, service)
         routes["POST", f"{base}/infer"] = infer
         routes["POST", f"{base}/generate"] = partial(generate, service, door)

@@ -16,6 +16,7 @@ import msgspec
 import numpy as np
 
 from setpoint.core import Clock, LatencyPoint, Limits, ModelError, ModelManifest
+from setpoint.engines import CPU
 from setpoint.optimize.feed import Examples, Feed
 from setpoint.optimize.measuring import Cell, Rules, Samples, enough, next_size, round_order, worth_sizes
 from setpoint.optimize.seat import Seat
@@ -44,6 +45,7 @@ class BenchResult(msgspec.Struct, frozen=True):
     """What came out.
 
     Attributes:
+        device: that it was measured on.
         rows: by batch size, ascending.
         load_ms, warmup_ms: of the worker.
         memory_bytes: resident in the worker at the end.
@@ -53,6 +55,7 @@ class BenchResult(msgspec.Struct, frozen=True):
 
     variant: str
     threads: int
+    device: str
     rows: tuple[BenchRow, ...]
     load_ms: float
     warmup_ms: float
@@ -69,6 +72,7 @@ class Plan(msgspec.Struct, frozen=True):
     variant: str
     threads: int
     rows: str
+    device: str
 
 
 class Order(msgspec.Struct, frozen=True):
@@ -90,8 +94,9 @@ async def bench(
     budget_s: float,
     tell: Callable[[str], None] = lambda text: None,
     rules: Rules | None = None,
+    device: str = CPU,
 ) -> BenchResult:
-    """Measure one variant at the batch sizes that pay.
+    """Measure one variant at the batch sizes that pay, on a device or the first of several.
 
     Raises:
         SetpointError: it cannot be loaded, or fails.
@@ -104,11 +109,12 @@ async def bench(
     start_ns = clock.now_ns()
     async with contextlib.AsyncExitStack() as stack:
         tell(f"loading {variant}")
-        seat = Seat(manifest, folder, variant, threads, Limits())
+        seat = Seat(manifest, folder, variant, threads, Limits(), device=device)
         stack.push_async_callback(seat.close)
         await seat.ready()
         with_rows = stack.enter_context(tempfile.TemporaryDirectory(prefix="setpoint-bench-"))
-        loop = await _Loop.start(manifest, folder, variant, threads, examples, Path(with_rows))
+        plan = Plan(manifest, str(folder), variant, threads, str(Path(with_rows) / "rows.npz"), seat.device)
+        loop = await _Loop.start(plan, examples)
         stack.push_async_callback(loop.close)
         samples = Samples()
 
@@ -143,6 +149,7 @@ async def bench(
         return BenchResult(
             variant,
             threads,
+            seat.device,
             tuple(BenchRow(*(samples.point(Cell(kind, size)) for kind in range(3))) for size in worth_sizes(rates)),
             seat.load_ms,
             seat.warmup_ms,
@@ -159,16 +166,13 @@ class _Loop:
         self._process = process
 
     @classmethod
-    async def start(
-        cls, manifest: ModelManifest, folder: Path, variant: str, threads: int, examples: Examples, workdir: Path
-    ) -> _Loop:
-        signature = manifest.signature
+    async def start(cls, plan: Plan, examples: Examples) -> _Loop:
+        signature = plan.manifest.signature
         assert signature is not None
-        rows = workdir / "rows.npz"
         columns: dict[str, Any] = {
             spec.name: array for spec, array in zip(signature.inputs, examples.arrays, strict=True)
         }
-        np.savez(rows, **columns)
+        np.savez(plan.rows, **columns)
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-P", "-m", "setpoint.optimize.raw"),
             stdin=asyncio.subprocess.PIPE,
@@ -177,7 +181,7 @@ class _Loop:
             env={**os.environ, "ORT_DISABLE_TELEMETRY": os.environ.get("ORT_DISABLE_TELEMETRY", "1")},
         )
         loop = cls(process)
-        loop._send(Plan(manifest, str(folder), variant, threads, str(rows)))
+        loop._send(plan)
         return loop
 
     async def run(self, order: Order) -> list[float]:

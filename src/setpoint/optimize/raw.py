@@ -27,7 +27,7 @@ def main() -> None:
     signature = plan.manifest.signature
     assert signature is not None
     variant = next(each for each in plan.manifest.variants if each.name == plan.variant)
-    executable = load_executable(variant, Path(plan.folder), EngineOptions(threads=plan.threads))
+    executable = load_executable(variant, Path(plan.folder), EngineOptions(threads=plan.threads, device=plan.device))
     with np.load(plan.rows, allow_pickle=False) as archive:
         arrays = [archive[spec.name] for spec in signature.inputs]
     feed = Feed(arrays, signature, limit_rows=1 << 20)

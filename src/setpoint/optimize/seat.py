@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from setpoint.core import Limits, ModelError, ModelManifest, error_of
+from setpoint.engines import CPU
 from setpoint.machine import rss_bytes
 from setpoint.worker import Broken, Ran, Ready, Report, TensorRequest, WorkerHandle, WorkerSpec
 
@@ -41,10 +42,19 @@ class Seat:
         load_ms: from the artifact to a loaded engine.
         warmup_ms: the first run.
         ready_bytes: resident memory when it was ready.
+        device: that it computes on, when it is ready; before, what was asked for.
     """
 
     def __init__(
-        self, manifest: ModelManifest, folder: Path, variant: str, threads: int, limits: Limits, index: int = 0
+        self,
+        manifest: ModelManifest,
+        folder: Path,
+        variant: str,
+        threads: int,
+        limits: Limits,
+        index: int = 0,
+        *,
+        device: str = CPU,
     ) -> None:
         """Start the process; ``ready`` waits for it."""
         assert manifest.signature is not None, "only models with a tensor signature are measured"
@@ -58,7 +68,8 @@ class Seat:
         self._closing = False
         self.load_ms = self.warmup_ms = 0.0
         self.ready_bytes = 0
-        spec = WorkerSpec(manifest, folder, (variant,), threads, index, limits.arena_limit_bytes)
+        self.device = device
+        spec = WorkerSpec(manifest, folder, (variant,), threads, index, limits.arena_limit_bytes, device)
         self._handle = WorkerHandle(spec, self, self._loop)
 
     async def ready(self) -> None:
@@ -71,7 +82,7 @@ class Seat:
         if isinstance(report, Broken):
             raise error_of(report.kind, report.message)
         assert isinstance(report, Ready), report
-        self.load_ms, self.warmup_ms = report.load_ms, report.warmup_ms
+        self.load_ms, self.warmup_ms, self.device = report.load_ms, report.warmup_ms, report.devices[0]
         self.ready_bytes = self.resident_bytes()
 
     async def run(self, batch: Batch, *, keep: bool = False) -> Answered:

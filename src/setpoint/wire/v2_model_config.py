@@ -13,8 +13,12 @@ import msgspec
 from setpoint.core import ModelManifest, TensorSpec
 from setpoint.wire.metadata import platform_of
 
+_OF_CPU, _OF_OTHERS = "KIND_CPU", "KIND_GPU"
 
-def model_config(name: str, manifest: ModelManifest, workers: int, most_rows: int, *, cached: bool) -> bytes:
+
+def model_config(
+    name: str, manifest: ModelManifest, workers: int, most_rows: int, *, device: str, cached: bool
+) -> bytes:
     """Body of ``GET /v2/models/NAME/config``.
 
     Args:
@@ -22,9 +26,11 @@ def model_config(name: str, manifest: ModelManifest, workers: int, most_rows: in
         manifest: of its bundle.
         workers: processes that serve it.
         most_rows: of one request, where requests can have several.
+        device: that the most accurate variant is on; Triton's terms know the CPU and all others as GPU.
         cached: whether answers are kept and given again.
     """
     signature = manifest.signature
+    kind = _OF_CPU if device == "cpu" else _OF_OTHERS
     variant = manifest.variants[0]
     batched = signature is not None and signature.batched
     endpoint = manifest.tensor_endpoint
@@ -38,9 +44,9 @@ def model_config(name: str, manifest: ModelManifest, workers: int, most_rows: in
         "max_batch_size": most_rows if batched else 0,
         "input": [_input(spec, batched) for spec in signature.inputs] if signature else [],
         "output": [_output(spec, batched) for spec in signature.outputs] if signature else [],
-        "instance_group": [{"name": name, "kind": "KIND_CPU", "count": workers, "gpus": []}],
+        "instance_group": [{"name": name, "kind": kind, "count": workers, "gpus": []}],
         "default_model_filename": variant.artifact,
-        "parameters": {},
+        "parameters": {"device": {"string_value": device}},
         "model_transaction_policy": {"decoupled": False},
         "response_cache": {"enable": cached},
     }

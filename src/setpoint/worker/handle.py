@@ -15,6 +15,7 @@ import msgspec
 from numpy.typing import NDArray
 
 from setpoint.core import ModelManifest, SetpointError, TensorSpec, error_of
+from setpoint.engines import CPU
 from setpoint.worker import messages
 from setpoint.worker.arena import Arena, layout
 from setpoint.worker.channel import Channel
@@ -36,6 +37,7 @@ class WorkerSpec(msgspec.Struct, frozen=True):
         threads: of the engine.
         index: of this worker among those of its model.
         arena_limit_bytes: shared memory it may use in each direction.
+        device: to compute on, or several by preference.
     """
 
     manifest: ModelManifest
@@ -44,6 +46,7 @@ class WorkerSpec(msgspec.Struct, frozen=True):
     threads: int
     index: int
     arena_limit_bytes: int
+    device: str = CPU
 
 
 class WorkerEvents(Protocol):
@@ -105,7 +108,8 @@ class WorkerHandle:
         loop.add_reader(self._channel.fileno(), self._readable)
         arena_bytes = self._requests.size_bytes
         variants = list(spec.variants)
-        self._send(messages.Load(arena_bytes, str(spec.folder), manifest, variants, spec.threads, True, spec.index))
+        folder, device = str(spec.folder), spec.device
+        self._send(messages.Load(arena_bytes, folder, manifest, variants, spec.threads, True, spec.index, device))
 
     @property
     def pid(self) -> int:

@@ -76,6 +76,7 @@ class Load(msgspec.Struct, frozen=True, array_like=True, tag="load", gc=False):
         manifest: as ``ModelManifest.to_json`` writes it, in an extent of the request arena.
         variants: names of those to load; all stay resident, so that choosing another one costs nothing.
         worker: index of this worker among those of its model.
+        device: to compute on, or several by preference.
     """
 
     arena_bytes: int
@@ -85,6 +86,7 @@ class Load(msgspec.Struct, frozen=True, array_like=True, tag="load", gc=False):
     threads: int
     spin: bool
     worker: int
+    device: str
 
 
 Command = Load | RunTensors | CallEndpoint | StreamEndpoint | Cancel
@@ -110,10 +112,11 @@ class Born(msgspec.Struct, frozen=True, array_like=True, tag="born", gc=False):
 
 
 class Ready(msgspec.Struct, frozen=True, array_like=True, tag="ready", gc=False):
-    """Worker → node: loaded and warmed up."""
+    """Worker → node: loaded and warmed up, and on which device each variant is."""
 
     load_ms: float
     warmup_ms: float
+    devices: list[str]
 
 
 class Broken(msgspec.Struct, frozen=True, array_like=True, tag="broken", gc=False):

@@ -107,7 +107,7 @@ class Worker:
             manifest = ModelManifest.from_json(self._requests.read(extent.offset, extent.length_bytes))
             by_name = {variant.name: variant for variant in manifest.variants}
             self._signature = manifest.signature
-            options = EngineOptions(threads=command.threads, spin=command.spin)
+            options = EngineOptions(threads=command.threads, spin=command.spin, device=command.device)
             for name in command.variants:
                 start_ns = time.monotonic_ns()
                 executable = load_executable(by_name[name], Path(command.folder), options)
@@ -128,7 +128,8 @@ class Worker:
         # What was loaded lives as long as the process: keep the collector from walking it again and again.
         gc.collect()
         gc.freeze()
-        self._send(messages.Ready(load_ns / 1e6, warmup_ns / 1e6))
+        devices = [executable.device for executable in self._executables]
+        self._send(messages.Ready(load_ns / 1e6, warmup_ns / 1e6, devices))
         return True
 
     def _run(self, command: messages.RunTensors) -> messages.Ran:

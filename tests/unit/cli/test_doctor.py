@@ -37,10 +37,11 @@ def test_everything_required_is_here() -> None:
 
 def test_every_engine_is_loaded_with_its_version() -> None:
     checks = {check.about: check for check in check_engines()}
-    assert checks["engine onnxruntime"] == Check("engine onnxruntime", "ok", metadata.version("onnxruntime"))
+    onnxruntime = f"{metadata.version('onnxruntime')} on cpu"
+    assert checks["engine onnxruntime"] == Check("engine onnxruntime", "ok", onnxruntime)
     assert checks["engine python"].status == "ok"
-    assert checks["engine xgboost"] == Check("engine xgboost", "ok", metadata.version("xgboost-cpu"))
-    assert checks["engine litert"] == Check("engine litert", "ok", metadata.version("ai-edge-litert"))
+    assert checks["engine xgboost"] == Check("engine xgboost", "ok", f"{metadata.version('xgboost-cpu')} on cpu")
+    assert checks["engine litert"] == Check("engine litert", "ok", f"{metadata.version('ai-edge-litert')} on cpu")
 
 
 def test_a_missing_extra_says_what_for_and_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:

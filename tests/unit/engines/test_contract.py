@@ -13,7 +13,7 @@ from sklearn.datasets import load_iris
 
 from digits_files import DIGITS, LEARNT, digits_graph, ort_file
 from engine_contract import EngineContract
-from setpoint.core import InvalidRequest, TensorSpec
+from setpoint.core import InvalidConfiguration, InvalidRequest, TensorSpec
 from tflite_files import dense_softmax
 
 IRIS, SPECIES = load_iris(return_X_y=True)
@@ -161,6 +161,7 @@ class TestPython(EngineContract):
     engine = "python"
     entry = "Echo"
     has_text = True
+    absent_device = None
 
     def make(self, folder: Path) -> Path:
         (folder / "model.py").write_text(
@@ -185,6 +186,37 @@ class TestPython(EngineContract):
 
     def outputs(self) -> tuple[TensorSpec, ...]:
         return (TensorSpec("output", "BYTES", (-1,)),)
+
+    def test_a_class_is_told_what_was_asked_for(self, tmp_path: Path) -> None:
+        (tmp_path / "model.py").write_text(
+            "import setpoint as sp\n\n"
+            "class Echo(sp.Model):\n"
+            "    def load(self, ctx):\n"
+            "        self.devices = list(ctx.devices)\n\n"
+            "    @sp.endpoint\n"
+            "    def on(self) -> list[str]:\n"
+            "        return self.devices\n"
+        )
+        executable = self.load(tmp_path / "model.py", device="CUDA, cpu")
+        assert executable.device == "cuda"
+        assert [answer.body for answer in executable.call("on", [b"{}"])] == [b'["cuda","cpu"]']  # type: ignore[attr-defined]
+        executable.close()
+
+    def test_its_model_files_are_on_the_device_and_refuse_an_absent_one(self, tmp_path: Path) -> None:
+        onnx.save(digits_graph(), tmp_path / "digits.onnx")
+        (tmp_path / "model.py").write_text(
+            "import setpoint as sp\n\n"
+            "class Echo(sp.Model):\n"
+            "    digits = sp.uses('digits.onnx')\n\n"
+            "    @sp.endpoint\n"
+            "    def names(self) -> list[str]:\n"
+            "        return ['digits']\n"
+        )
+        with pytest.raises(InvalidConfiguration, match=r"the onnxruntime engine here computes on cpu"):
+            self.load(tmp_path / "model.py", device="cuda")
+        executable = self.load(tmp_path / "model.py", device="cuda,cpu")
+        assert executable.device == "cpu"
+        executable.close()
 
     def test_errors_are_one_line_and_the_next_run_is_right(self, executable) -> None:
         """What does not fit is the client's mistake here, not the model's."""

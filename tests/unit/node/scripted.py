@@ -212,7 +212,7 @@ class ScriptedWorker:
         self._events.on_report(self, report)  # type: ignore[arg-type]
 
     def ready(self) -> None:
-        self.say(Ready(1.0, 1.0))
+        self.say(Ready(1.0, 1.0, ["cpu"]))
 
     def broken(self, message: str) -> None:
         self.say(Broken("model_error", message))

@@ -4,6 +4,7 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
+import pytest
 from hypothesis import given
 from strategies import models
 
@@ -17,7 +18,9 @@ def manifest(signature: Signature | None, batch_rows: int = 0) -> ModelManifest:
 
 
 def config(signature: Signature | None, batch_rows: int = 0) -> dict[str, Any]:
-    document: dict[str, Any] = json.loads(model_config("m", manifest(signature, batch_rows), 2, 4096, cached=True))
+    document: dict[str, Any] = json.loads(
+        model_config("m", manifest(signature, batch_rows), 2, 4096, device="cpu", cached=True)
+    )
     return document
 
 
@@ -104,3 +107,10 @@ def test_statistics_have_every_key() -> None:
         }
     ]
     assert entry.keys() >= {"name", "version", "inference_count", "execution_count", "response_stats", "memory_usage"}
+
+
+@pytest.mark.parametrize(("device", "kind"), [("cpu", "KIND_CPU"), ("cuda", "KIND_GPU")])
+def test_the_configuration_says_on_which_device_a_model_is(device: str, kind: str) -> None:
+    document = json.loads(model_config("m", manifest(None), 2, 4096, device=device, cached=False))
+    assert [group["kind"] for group in document["instance_group"]] == [kind]
+    assert document["parameters"] == {"device": {"string_value": device}}
