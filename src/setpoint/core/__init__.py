@@ -2,6 +2,19 @@
 
 from setpoint.core.bytes_tensor import decode_bytes_tensor, encode_bytes_tensor
 from setpoint.core.clock import Clock, SystemClock
+from setpoint.core.composition import (
+    CHOOSE,
+    COMBINATIONS,
+    COMPARISONS,
+    CONCAT,
+    MEAN,
+    VOTE,
+    Condition,
+    Step,
+    StepTime,
+    split_reference,
+)
+from setpoint.core.composition import ENGINE as COMPOSITION_ENGINE
 from setpoint.core.datatypes import DATATYPES, Datatype, datatype_of
 from setpoint.core.embedding import COUNT_FIELD, VECTOR_FIELD, EmbeddingForm, embedding_form
 from setpoint.core.errors import (
@@ -36,21 +49,41 @@ from setpoint.core.errors import (
     error_of,
 )
 from setpoint.core.limits import MIB, Limits
-from setpoint.core.manifest import EMBED, TASKS, Endpoint, Lineage, ModelManifest, Parameter, Variant
+from setpoint.core.manifest import (
+    EMBED,
+    PARTS_FOLDER,
+    TASKS,
+    Composition,
+    Endpoint,
+    Lineage,
+    ModelManifest,
+    Parameter,
+    Variant,
+)
 from setpoint.core.objective import Goal, Objective, Quantity
 from setpoint.core.profile import LatencyPoint, Profile
 from setpoint.core.signature import FREE, Signature, TensorSpec
 
 __all__ = [
+    "CHOOSE",
+    "COMBINATIONS",
+    "COMPARISONS",
+    "COMPOSITION_ENGINE",
+    "CONCAT",
     "COUNT_FIELD",
     "DATATYPES",
     "EMBED",
     "FREE",
+    "MEAN",
     "MIB",
+    "PARTS_FOLDER",
     "TASKS",
     "VECTOR_FIELD",
+    "VOTE",
     "BundleNotFound",
     "Clock",
+    "Composition",
+    "Condition",
     "ConfigurationError",
     "ConversionMismatch",
     "CorruptBundle",
@@ -86,6 +119,8 @@ __all__ = [
     "RequestTooLarge",
     "SetpointError",
     "Signature",
+    "Step",
+    "StepTime",
     "SystemClock",
     "TensorSpec",
     "Unauthenticated",
@@ -99,4 +134,5 @@ __all__ = [
     "embedding_form",
     "encode_bytes_tensor",
     "error_of",
+    "split_reference",
 ]

@@ -45,6 +45,8 @@ class Limits(msgspec.Struct, frozen=True):
     """A client that does not read its answer."""
     queue_limit_rows: int = 4096
     """Rows waiting for one model; more are refused."""
+    composition_limit_bytes: int = 1024 * MIB
+    """Tensors between the steps of one composition, of all its requests together; one more is refused."""
     request_timeout_s: float = 60.0
     """A request older than this is answered 504 instead of being computed."""
     run_timeout_s: float = 60.0

@@ -10,12 +10,15 @@ from typing import Any
 
 import msgspec
 
+from setpoint.core.composition import Step
 from setpoint.core.errors import InvalidConfiguration
 from setpoint.core.profile import Profile
 from setpoint.core.signature import Signature
 
 SCHEMA_VERSION = 1
 EMBED = "embed"
+PARTS_FOLDER = "parts"
+"""Of a composition's bundle: where the files of its models lie."""
 TASKS = (EMBED,)
 """What an endpoint may declare that it does, so that routes other than its own can call it."""
 
@@ -100,6 +103,20 @@ class Lineage(msgspec.Struct, frozen=True):
     checks: tuple[str, ...] = ()
 
 
+class Composition(msgspec.Struct, frozen=True):
+    """Several models as one.
+
+    Attributes:
+        steps: each after those that it needs.
+        outputs: references, in the order of the signature's outputs.
+        parts: the models by name; the files of each lie in the bundle below ``parts/NAME``.
+    """
+
+    steps: tuple[Step, ...]
+    outputs: tuple[str, ...]
+    parts: dict[str, ModelManifest]
+
+
 class ModelManifest(msgspec.Struct, frozen=True):
     """A bundle's description; stored as ``setpoint.json`` beside its files.
 
@@ -110,6 +127,7 @@ class ModelManifest(msgspec.Struct, frozen=True):
         schemas: JSON Schema definitions that endpoints refer to as ``#/components/schemas/NAME``.
         profiles: what was measured of its variants, on one or several kinds of hardware.
         schema_version: of this record.
+        composition: the graph of a bundle of several models; unset for all others, whose text does not mention it.
     """
 
     endpoints: tuple[Endpoint, ...]
@@ -118,6 +136,7 @@ class ModelManifest(msgspec.Struct, frozen=True):
     schemas: dict[str, Any] = {}
     profiles: tuple[Profile, ...] = ()
     schema_version: int = SCHEMA_VERSION
+    composition: Composition | msgspec.UnsetType = msgspec.UNSET
 
     def __post_init__(self) -> None:
         if not self.variants or not self.endpoints:

@@ -20,6 +20,7 @@ ENTRY_POINT_GROUP = "setpoint.formats"
 
 BUILT_IN = {
     # In the order asked: a folder with a Python model may hold an ONNX file too, and a pickle says least about itself.
+    "composition": "setpoint.formats.composition:CompositionFormat",
     "python": "setpoint.formats.python_class:PythonClassFormat",
     "pipeline": "setpoint.formats.pipeline:PipelineFormat",
     "huggingface": "setpoint.formats.huggingface:HuggingfaceFormat",

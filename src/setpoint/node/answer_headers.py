@@ -5,7 +5,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import lru_cache
+
+from setpoint.core import StepTime
+from setpoint.node.http import TraceContext
 
 _RUNS_REMEMBERED = 64
 """Batches whose part of the lines is kept: it is the same for every request of a batch."""
@@ -27,6 +31,25 @@ def run_lines(variant: str, queue_ns: int, run_ns: int) -> bytes:
     if not variant:
         return b""
     return b"server-timing: queue;dur=%.3f%b" % (queue_ns * 1e-6, _of_batch(variant, run_ns))
+
+
+def step_lines(steps: Sequence[StepTime], trace: TraceContext | None) -> bytes:
+    """The header line that says what each step of a composition took; empty without steps.
+
+    Args:
+        steps: those that are done.
+        trace: that the client's request belongs to; each step is a span of its own in it then.
+    """
+    if not steps:
+        return b""
+    entries = []
+    for step in steps:
+        span = b", span %b" % trace.child().span_id if trace is not None else b""
+        entries.append(
+            b'%b;dur=%.3f;desc="%d rows, queue %.3f ms%b"'
+            % (step.step.encode(), step.run_ns * 1e-6, step.rows, step.queue_ns * 1e-6, span)
+        )
+    return b"server-timing: %b\r\n" % b", ".join(entries)
 
 
 def metadata_of(lines: bytes) -> tuple[tuple[str, str], ...]:

@@ -24,13 +24,14 @@ def exposition(
     """Prometheus text.
 
     Args:
-        services: the models.
+        services: the models; the parts of a composition follow it, named ``COMPOSITION/STEP``.
         responses: HTTP responses by status.
         connections: open connections.
         in_flight: requests read and not yet answered whole.
         pid: of the node.
         loop_lag: how late its event loop is, where that is measured.
     """
+    services = [each for service in services for each in (service, *service.parts)]
     families = [
         Family("setpoint_build_info", "gauge", "The version that runs.", (Sample({"version": __version__}, 1),)),
         Family(

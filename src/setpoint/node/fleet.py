@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 import msgspec
 
-from setpoint.core import Clock, InvalidConfiguration, NotReady
+from setpoint.core import Clock, Composition, InvalidConfiguration, NotReady
 from setpoint.machine import read_machine
 from setpoint.node.berth import Berth
 from setpoint.node.config import ModelConfig, NodeConfig
@@ -243,7 +243,7 @@ class Fleet:
         Raises:
             NotReady: it is certainly larger than the memory that there is.
         """
-        berth = Berth(model, self._config.limits, self._clock, self._on_bug, self.harbour, self._launch)
+        berth = _kind_of(model)(model, self._config.limits, self._clock, self._on_bug, self.harbour, self._launch)
         self.harbour.enter(berth, need_of(model, berth.variants))
         self._all.append(berth)
         return berth
@@ -281,3 +281,11 @@ class Fleet:
         self._leaving.discard(task)
         if not task.cancelled() and (bug := task.exception()) is not None:
             self._on_bug(bug)
+
+
+def _kind_of(model: ModelConfig) -> type[Berth]:
+    if isinstance(model.bundle.manifest.composition, Composition):
+        from setpoint.node.composition import CompositionBerth  # only where there is one
+
+        return CompositionBerth
+    return Berth

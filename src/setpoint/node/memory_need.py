@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
+from setpoint.core import COMPOSITION_ENGINE, Composition
 from setpoint.node.config import ModelConfig
 
 _MIB = 1 << 20
@@ -47,12 +48,14 @@ def need_of(config: ModelConfig, variants: tuple[str, ...]) -> Need:
             config.workers * (_WORKER_BYTES + each_bytes),
             _WAKE_NS + int(sum(profile.load_ms + profile.warmup_ms for profile in held) * 1e6),
         )
-    runs_python = any(variant.engine == "python" for variant in bundle.manifest.variants)
+    runs_python = any(variant.engine in ("python", COMPOSITION_ENGINE) for variant in bundle.manifest.variants)
+    composition = bundle.manifest.composition
+    models = len(composition.parts) if isinstance(composition, Composition) else 1
     size_bytes = bundle.size_bytes
     return Need(
         # Nobody knows which of its files a class reads. An engine reads all of the model's, or maps them.
         0 if runs_python else size_bytes,
-        config.workers * (_WORKER_BYTES + int(_WEIGHTS_FACTOR * size_bytes)),
+        config.workers * (models * _WORKER_BYTES + int(_WEIGHTS_FACTOR * size_bytes)),
         _WAKE_NS + int(_LOAD_NS_PER_BYTE * size_bytes),
     )
 

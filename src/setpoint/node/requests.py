@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Sequence
 from typing import Protocol
 
-from setpoint.core import SetpointError
-from setpoint.node.answer_headers import run_lines
+from setpoint.core import SetpointError, StepTime
+from setpoint.node.answer_headers import run_lines, step_lines
 from setpoint.node.http import Exchange, respond_error
 from setpoint.wire import BatchOutputs, InferRequest, sse
 from setpoint.worker import CallRequest, Request, StreamRequest, TensorRequest
@@ -55,6 +55,10 @@ class HttpTensorRequest(TensorRequest):
 
     def _abandon(self) -> None:
         self._canceller.cancel(self)
+
+    def tell(self, steps: Sequence[StepTime]) -> None:
+        """Say in the answer's headers what each step took."""
+        self._exchange.lines += step_lines(steps, self._exchange.trace)
 
     def answer(self, outputs: BatchOutputs, start: int, end: int) -> None:
         """Write the outputs."""

@@ -6,17 +6,15 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from setpoint.core import Clock, Draining, Limits, NotReady, RefusedError
-from setpoint.machine import engine_fingerprint
 from setpoint.node.config import ModelConfig
-from setpoint.node.crew import Crew, Launch
-from setpoint.node.dispatch import COME_BACK_S, Dispatch
+from setpoint.node.crew import Launch
+from setpoint.node.dispatch import COME_BACK_S
 from setpoint.node.heartbeat import last_minute_lag
-from setpoint.node.judgement import policy_of
 from setpoint.node.ledger import Ledger
+from setpoint.node.machinery import Machinery, machinery_of
 from setpoint.node.refusals import refusal_error
 from setpoint.node.slot import Slot
 from setpoint.observe import CacheCounts, ModelMetrics, ModelReport, QueueReport, model_report
-from setpoint.scheduling import Scheduler
 from setpoint.worker import Request, StreamRequest, WorkerHandle
 
 if TYPE_CHECKING:
@@ -49,12 +47,7 @@ class ModelService:
         self.accuracies = {variant.name: variant.accuracy for variant in self.manifest.variants}
         self._now_ns = clock.now_ns
         self._ledger = Ledger(self.metrics, clock.now_ns, on_bug)
-        policy, self.variants = policy_of(config, limits, engine_fingerprint)
-        self._scheduler: Scheduler[Request] = Scheduler(policy)
-        self._dispatch = Dispatch(
-            self.name, self.manifest, self.variants, self._scheduler, self._ledger, self.metrics, limits, clock
-        )
-        self._crew = Crew(config, self.variants, limits, clock, self.metrics, self._dispatch, launch)
+        self.variants, self._scheduler, self._dispatch, self._crew = self._machinery(limits, clock, on_bug, launch)
         self.awake = True
         """Whether requests go to its workers; a ``Berth`` has times when they do not."""
         self.used_ns = 0
@@ -76,6 +69,12 @@ class ModelService:
                 ends=self._ledger,
                 enqueue=self._enqueue,
             )
+
+    def _machinery(
+        self, limits: Limits, clock: Clock, on_bug: Callable[[BaseException], str], launch: Launch
+    ) -> Machinery:
+        """Queue, dispatch and workers; a composition's are others."""
+        return machinery_of(self.config, limits, clock, launch, self._ledger, self.metrics)
 
     # --- life ----------------------------------------------------------------------------------------------------
 
@@ -119,6 +118,11 @@ class ModelService:
     def ready(self) -> bool:
         """Whether some worker can take a batch, now or behind the one it holds."""
         return self._crew.ready
+
+    @property
+    def parts(self) -> Sequence[ModelService]:
+        """The models that it consists of, where it is a composition; none otherwise."""
+        return ()
 
     @property
     def slots(self) -> Sequence[Slot]:

@@ -40,4 +40,6 @@ def _entry(service: ModelService, own: bool) -> dict[str, Any]:
     entry = statistics_entry(service.name, str(service.config.bundle.version), totals, last_ms)
     if own:
         entry["setpoint"] = service.report()
+        if service.parts:
+            entry["steps"] = [_entry(part, own) for part in service.parts]
     return entry

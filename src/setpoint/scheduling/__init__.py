@@ -11,6 +11,7 @@ from setpoint.scheduling.restart import RestartPolicy
 from setpoint.scheduling.schedulable import Schedulable
 from setpoint.scheduling.scheduler import Scheduler
 from setpoint.scheduling.sizing import BatchSizer
+from setpoint.scheduling.steps import StepGraph, StepRun
 from setpoint.scheduling.terms import FixedTerms, ObjectiveTerms, VariantTerms, allowed_variants
 
 __all__ = [
@@ -30,6 +31,8 @@ __all__ = [
     "Schedulable",
     "Scheduler",
     "Start",
+    "StepGraph",
+    "StepRun",
     "VariantTerms",
     "WakeAt",
     "allowed_variants",

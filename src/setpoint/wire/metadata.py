@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from setpoint.core import ModelManifest
+from setpoint.core import COMPOSITION_ENGINE, ModelManifest
 
 SERVER_NAME = "setpoint"
 EXTENSIONS: tuple[str, ...] = (
@@ -46,4 +46,5 @@ def model_metadata(name: str, versions: list[str], manifest: ModelManifest) -> b
 
 def platform_of(manifest: ModelManifest) -> str:
     """The V2 platform string, in the ``PROJECT_FORMAT`` form: ``onnxruntime_onnx``, ``setpoint_python``."""
-    return "setpoint_python" if manifest.variants[0].engine == "python" else f"{manifest.variants[0].engine}_onnx"
+    engine = manifest.variants[0].engine
+    return f"setpoint_{engine}" if engine in ("python", COMPOSITION_ENGINE) else f"{engine}_onnx"

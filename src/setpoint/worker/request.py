@@ -7,7 +7,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from setpoint.core import SetpointError
+from setpoint.core import SetpointError, StepTime
 from setpoint.wire import BatchOutputs
 
 
@@ -76,6 +76,9 @@ class Request:
     def fail(self, error: SetpointError) -> None:
         """Tell the client that there is no answer, and why."""
         raise NotImplementedError("the wire that made the request answers it")
+
+    def tell(self, steps: Sequence[StepTime]) -> None:
+        """Before its end: what each step took, where it went through several. The wire may pass it on."""
 
     @property
     def retryable(self) -> bool:

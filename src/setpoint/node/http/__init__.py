@@ -3,6 +3,7 @@
 from setpoint.node.http.connection import HttpConnection
 from setpoint.node.http.cors import Cors, check_origins
 from setpoint.node.http.exchange import Exchange, respond_error
+from setpoint.node.http.identity import TraceContext, trace_context
 from setpoint.node.http.server import Handler, HttpServer
 from setpoint.node.http.tls import ServerTls
 
@@ -13,6 +14,8 @@ __all__ = [
     "HttpConnection",
     "HttpServer",
     "ServerTls",
+    "TraceContext",
     "check_origins",
     "respond_error",
+    "trace_context",
 ]

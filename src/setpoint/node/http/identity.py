@@ -60,6 +60,10 @@ class TraceContext(msgspec.Struct, frozen=True):
         """What those whom we ask on behalf of this request are told."""
         return b"00-%b-%b-%b" % (self.trace_id, self.span_id, self.flags)
 
+    def child(self) -> TraceContext:
+        """A span below ours: a part of the same request."""
+        return TraceContext(self.trace_id, self.span_id, _made_span_id(), self.flags, self.state)
+
     @property
     def response_line(self) -> bytes:
         """What the client is told: under which span of ours its request ran."""
