@@ -1,11 +1,12 @@
 """What a user writes: a typed Python class that becomes a service. Exported as ``import setpoint as sp``."""
 
+from setpoint.authoring.audio import Audio
 from setpoint.authoring.codec import ENCODER, decoder
 from setpoint.authoring.columns import Column
 from setpoint.authoring.contract import REQUIRED, Argument, Contract, TensorContract, contracts, describe
 from setpoint.authoring.files import BundleFile, ModelFile, Uses, declared_files, file, uses
 from setpoint.authoring.invalid_input import InvalidInput
-from setpoint.authoring.media import Audio, Image, require_pillow
+from setpoint.authoring.media import Image, require_pillow
 from setpoint.authoring.model import Context, Model, endpoint, model_from_function
 from setpoint.authoring.module import UserModule, brief, user_failure
 from setpoint.authoring.pipeline import ImageSteps, Pipeline, TextSteps, read_pipeline

@@ -10,7 +10,8 @@ import msgspec
 import numpy as np
 import orjson
 
-from setpoint.authoring.media import Audio, Image
+from setpoint.authoring.audio import Audio
+from setpoint.authoring.media import Image
 from setpoint.authoring.tensor import array_form, array_schema, decode_array
 
 SUPPORTED = (
@@ -19,7 +20,7 @@ SUPPORTED = (
 )
 """The annotations an endpoint may use, for error messages."""
 
-_FILES: dict[Any, str] = {Image: "a JPEG, PNG or WebP file", Audio: "a WAV file"}
+_FILES: dict[Any, str] = {Image: "a JPEG, PNG or WebP file", Audio: "a WAV, FLAC or OGG file"}
 _SMALL_FILES: dict[Any, str] = {  # examples that work: a PNG of 32x32 pixels, a WAV of 1 ms
     Image: "iVBORw0KGgoAAAANSUhEUgAAACAAAAAgAQMAAABJtOi3AAAAA1BMVEUAAACnej3aAAAADElE"
     "QVR42mNgGNwAAACgAAGO+7G0AAAAAElFTkSuQmCC",

@@ -21,7 +21,8 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from setpoint.authoring.media import Audio, Image
+from setpoint.authoring.audio import Audio
+from setpoint.authoring.media import Image
 from setpoint.authoring.tensor import array_form, fits
 from setpoint.core import DATATYPES, FREE, InvalidRequest, ModelError, TensorSpec, datatype_of
 

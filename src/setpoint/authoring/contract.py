@@ -11,9 +11,10 @@ from typing import Any, get_args, get_origin
 
 import msgspec
 
+from setpoint.authoring.audio import Audio
 from setpoint.authoring.codec import ENCODER, SUPPORTED, decoder, schema_hook
 from setpoint.authoring.columns import Column, input_column, output_columns
-from setpoint.authoring.media import Audio, Image
+from setpoint.authoring.media import Image
 from setpoint.authoring.model import MarkedMethod, marked_methods
 from setpoint.core import Endpoint, InvalidConfiguration, Parameter, Signature, embedding_form
 

@@ -1,9 +1,8 @@
-"""Images and audio: decoded faithfully, and whatever is sent instead is the client's mistake."""
+"""Images: decoded faithfully, and whatever is sent instead is the client's mistake."""
 
 import contextlib
 import io
 import struct
-import wave
 import zlib
 
 import numpy as np
@@ -22,16 +21,6 @@ def encoded(kind: str, size: tuple[int, int] = (7, 5), mode: str = "RGB") -> byt
     pixels = np.arange(size[0] * size[1] * 3, dtype=np.uint8).reshape(size[1], size[0], 3)
     options = {"lossless": True} if kind == "WEBP" else {}
     Pillow.fromarray(pixels).convert(mode).save(buffer, kind, **options)
-    return buffer.getvalue()
-
-
-def wav(samples: bytes, channels: int = 1, width_bytes: int = 2, rate_hz: int = 16000) -> bytes:
-    buffer = io.BytesIO()
-    with wave.open(buffer, "wb") as writer:
-        writer.setnchannels(channels)
-        writer.setsampwidth(width_bytes)
-        writer.setframerate(rate_hz)
-        writer.writeframes(samples)
     return buffer.getvalue()
 
 
@@ -88,32 +77,6 @@ def test_damaged_images_are_the_clients_mistake(data: bytes, kind: str, keep: in
         return
     with contextlib.suppress(InvalidRequest):
         assert image.array().shape[2] == 3
-
-
-@pytest.mark.parametrize(("width_bytes", "tolerance"), [(1, 1 / 127), (2, 1 / 32767), (3, 1e-6), (4, 1e-6)])
-def test_wav_of_every_width_decodes_to_the_same_wave(width_bytes: int, tolerance: float) -> None:
-    wanted = np.array([[0.0, 0.5], [-0.5, -1.0], [0.25, 0.99]])
-    scaled = np.round(wanted * (2 ** (8 * width_bytes - 1))).astype(np.int64)
-    if width_bytes == 1:
-        samples = (scaled + 128).astype(np.uint8).tobytes()
-    else:
-        samples = b"".join(int(value).to_bytes(width_bytes, "little", signed=True) for value in scaled.ravel())
-    audio = sp.Audio(wav(samples, channels=2, width_bytes=width_bytes, rate_hz=8000))
-    assert audio.sample_rate_hz == 8000
-    assert audio.array().dtype == np.float32
-    np.testing.assert_allclose(audio.array(), wanted, atol=tolerance)
-    np.testing.assert_allclose(audio.mono(), wanted.mean(axis=1), atol=tolerance)
-
-
-@given(data=st.binary(max_size=120), keep=st.integers(0, 60))
-def test_damaged_audio_is_the_clients_mistake(data: bytes, keep: int) -> None:
-    try:
-        audio = sp.Audio(wav(b"\0\1" * 8)[:keep] + data)
-    except ValueError:
-        return
-    for ask in (audio.array, audio.mono, lambda: audio.sample_rate_hz):
-        with contextlib.suppress(InvalidRequest):
-            ask()
 
 
 @pytest.mark.parametrize(
