@@ -20,7 +20,9 @@ from typing import TypeVar, cast
 from setpoint.scheduling.actions import Reason, Refuse, Start
 from setpoint.scheduling.deadline_queue import ALONE, DeadlineQueue, Lane
 from setpoint.scheduling.policy import Policy, Pool
-from setpoint.scheduling.predictor import LanePredictions, Prediction, Predictor
+from setpoint.scheduling.prediction import Prediction
+from setpoint.scheduling.predictor import LanePredictions, Predictor
+from setpoint.scheduling.reserve import Reserve
 from setpoint.scheduling.schedulable import Schedulable
 from setpoint.scheduling.shares import FairShares
 from setpoint.scheduling.terms import ObjectiveTerms
@@ -49,6 +51,7 @@ class ObjectivePolicy(Policy[T]):
         self._bound_ns = terms.bound_ns
         self._margin_ns = terms.margin_ns
         self._limit_rows = terms.queue_limit_rows
+        self._reserve = Reserve(terms.bound_ns)
         self._probe: T | None = None
         self._ticked_ns = -1
 
@@ -98,7 +101,10 @@ class ObjectivePolicy(Policy[T]):
                 return None
             return self._refuse(request, Reason.HOPELESS, laws, alone_ns / 1e6, pool, now_ns)
         wait_ns = self._wait_ns(request, lead_ns, lane, laws, pool, now_ns)
-        if wait_ns > budget_ns:
+        # Whoever is within its share among others is not who crowds the queue: the reserve is not at its expense.
+        caution = laws.caution if lead_ns or not self._shares.several else 0.0
+        if wait_ns > budget_ns - caution * self._reserve.ns:
+            self._reserve.refused_early += 1
             reason = Reason.OVER_SHARE if lead_ns else Reason.OVERLOAD
             return self._refuse(request, reason, laws, wait_ns / 1e6, pool, now_ns)
         return None
@@ -222,7 +228,8 @@ class ObjectivePolicy(Policy[T]):
                     continue
             elif rows >= min(self._batch_rows(lane, prediction), lane.rows):
                 return index, count, rows
-            if self._rest_feasible(lane, count, int(prediction.wait_ns(rows)), pool, now_ns):
+            reserve_ns = 0.0 if index == fastest_index else self._reserve.ns
+            if self._rest_feasible(lane, count, int(prediction.wait_ns(rows) + reserve_ns), pool, now_ns):
                 return index, count, rows
             if index == fastest_index:
                 return None
@@ -270,6 +277,7 @@ class ObjectivePolicy(Policy[T]):
         self.requests = self.queue.requests
         if self._shares.several:
             self._shares.left(request)
+        self._reserve.refused_late()
         reason = Reason.EXPIRED if request.deadline_ns < now_ns else Reason.SHED
         if not pool.workers:
             reason = Reason.NO_WORKER
@@ -301,7 +309,9 @@ class ObjectivePolicy(Policy[T]):
     def tick(self, pool: Pool, now_ns: int) -> None:
         """Look at demand and targets anew."""
         if 0 <= self._ticked_ns < now_ns:
-            use, rising = self._predictor.refresh(pool.workers, (now_ns - self._ticked_ns) / 1e9, now_ns)
+            elapsed_ns = now_ns - self._ticked_ns
+            use, rising = self._predictor.refresh(pool.workers, elapsed_ns / 1e9, now_ns)
+            self._reserve.relax(elapsed_ns, self._predictor.spare_ns)
             self._plan.judge(use, rising, now_ns)
             self._shares.forget_idle(now_ns)
         self._ticked_ns = now_ns

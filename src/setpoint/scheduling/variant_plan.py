@@ -51,7 +51,8 @@ class VariantPlan:
                 self.sustainable[index] = True
         fastest = min(range(len(use)), key=use.__getitem__)
         others = any(holds for index, holds in enumerate(self.sustainable) if index != fastest)
-        if not others and use[fastest] <= terms.leave_above and not rising:
+        # Beyond what even the fastest holds there is nothing to mix: the mixture is the fastest alone.
+        if not others and (not rising or use[fastest] > terms.leave_above):
             if self.shares is None:
                 self._credit_rows = [0.0] * len(use)
             self.shares = best_shares(use, self._accuracies, terms.leave_above)
