@@ -90,6 +90,23 @@ class TensorReader:
             raise self._wrong_number(shape, elements, len(values))
         return self._array(values).reshape(shape)
 
+    @property
+    def takes_plain_numbers(self) -> bool:
+        """Whether ``plain`` reads this input."""
+        return self._numbers is not None
+
+    def plain(self, data: bytes, shape: tuple[int, ...], elements: int) -> NDArray[Any] | None:
+        """Read a flat JSON list of numbers for a known shape; None where it is something else, or not so many.
+
+        Raises:
+            InvalidRequest: a number beyond the datatype.
+        """
+        try:
+            values = self._decode_plain(data)
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+            return None
+        return self._array(values).reshape(shape) if len(values) == elements else None
+
     def large(
         self, text: bytes, start: int, end: int, shape: list[int], elements: int
     ) -> Generator[None, None, NDArray[Any]]:

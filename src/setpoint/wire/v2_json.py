@@ -18,10 +18,11 @@ from setpoint.core import FREE, InvalidRequest, RequestTooLarge, Signature
 from setpoint.wire.infer_request import InferRequest, SignatureReader
 from setpoint.wire.json_body import decoding, excerpt
 from setpoint.wire.json_cut import Cut, cut
-from setpoint.wire.json_numbers import NotNumbers
-from setpoint.wire.raw_tensor import Raw, array_of
+from setpoint.wire.json_numbers import WORTHWHILE_ELEMENTS, NotNumbers
+from setpoint.wire.raw_tensor import array_of
 from setpoint.wire.shared_memory import NO_SHARED_MEMORY, Extent, SharedMemory, SharedOutput, shared_array
 from setpoint.wire.v2_answers import AnswerWriter
+from setpoint.wire.v2_form import Forms
 from setpoint.wire.v2_messages import (
     ABSENT,
     NO_OUTPUT_PARAMETERS,
@@ -46,6 +47,9 @@ class V2Codec(AnswerWriter):
         self._memory = memory
         self._all_binary = (True,) * len(signature.outputs)
         self._all_have_json = all(spec.type.json_number for spec in signature.outputs)
+        self._forms = Forms()
+        readers = self._reader.readers
+        self._forms_pay = self._all_have_json and len(readers) == 1 and readers[0].takes_plain_numbers
 
     def decode(self, body: bytes, json_bytes: int | None = None) -> InferRequest:
         """Read a request body.
@@ -58,15 +62,33 @@ class V2Codec(AnswerWriter):
             InvalidRequest: malformed JSON, a wrong name, datatype, shape or element; the message names it.
             RequestTooLarge: more BYTES elements than one request may have.
         """
+        if json_bytes is None:
+            said = self._forms.read(body)
+            if said is not None:
+                return said
+            with decoding("a V2 inference request"):
+                request = decode_body(body)
+            said = self._request(request, _NO_TAIL, None)
+            if self._forms_pay:
+                self._learn(body, request, said)
+            return said
         if json_bytes == 0:
             return self._raw_request(body)
-        head: Raw = body
-        tail = _NO_TAIL
-        if json_bytes is not None:
-            head, tail = memoryview(body)[:json_bytes], memoryview(body)[json_bytes:]
         with decoding("a V2 inference request"):
-            request = decode_body(head)
-        return self._request(request, tail, None)
+            request = decode_body(memoryview(body)[:json_bytes])
+        return self._request(request, memoryview(body)[json_bytes:], None)
+
+    def _learn(self, body: bytes, request: Body, said: InferRequest) -> None:
+        """Remember the form of a body that says only what is in its one input."""
+        tensor = request.inputs[0]
+        if (
+            request.parameters is None
+            and not request.outputs
+            and tensor.parameters is None
+            and isinstance(tensor.data, msgspec.Raw)
+            and said.arrays[0].size <= WORTHWHILE_ELEMENTS
+        ):
+            self._forms.learn(body, bytes(tensor.data), self._reader.readers[0], tensor.shape, said)
 
     def read(self, body: bytes, json_bytes: int | None, json_limit_bytes: int) -> Generator[None, None, InferRequest]:
         """As ``decode``, a slice at a time, large lists of numbers straight into arrays.
