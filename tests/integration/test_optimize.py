@@ -15,9 +15,9 @@ from sklearn.linear_model import LogisticRegression
 from setpoint.cli.main import main
 from setpoint.core import InvalidConfiguration, Objective
 from setpoint.machine import engine_fingerprint, read_machine
-from setpoint.optimize import EVIDENCE, Optimizer, Request
+from setpoint.optimize import Optimizer, Request
 from setpoint.optimize.measuring import Rules
-from setpoint.registry import Registry, pack_source
+from setpoint.registry import EVIDENCE, Registry, pack_source
 
 QUICK = Rules(rounds_least=2, rounds_most=2)
 DROP = Objective.parse("p99<=1s, drop<=1%")

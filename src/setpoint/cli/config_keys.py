@@ -15,7 +15,7 @@ from typing import Any
 
 import msgspec
 
-from setpoint.core import Limits, Objective
+from setpoint.core import InvalidConfiguration, Limits, Objective
 from setpoint.formats import PackOptions
 from setpoint.node import ModelConfig, NodeConfig
 
@@ -36,6 +36,26 @@ class ModelSource(msgspec.Struct, frozen=True):
 
     source: str
     name: str | None = None
+
+
+class FirstUse(msgspec.Struct, frozen=True):
+    """What is done before a model is served by an objective that says how much accuracy may be lost.
+
+    Attributes:
+        optimize: make and measure variants where none were for such an objective, on this hardware.
+        data: ``.npz`` of examples, perhaps with labels, that variants are judged by.
+        accept_made_up: without data, take agreement on made-up rows for accuracy.
+        optimize_budget_s: what making and measuring variants may take.
+    """
+
+    optimize: bool = True
+    data: Path | None = None
+    accept_made_up: bool = False
+    optimize_budget_s: float = 120.0
+
+    def __post_init__(self) -> None:
+        if not self.optimize_budget_s > 0:
+            raise InvalidConfiguration(f"optimize_budget_s is above 0, got {self.optimize_budget_s:g}")
 
 
 class Key(msgspec.Struct, frozen=True):
@@ -81,6 +101,7 @@ _RECORDS: dict[str, tuple[tuple[type[msgspec.Struct], frozenset[str]], ...]] = {
     MODELS: (
         (ModelSource, frozenset()),
         (PackOptions, frozenset({"entry"})),  # stands in the source: path.py:ClassName
+        (FirstUse, frozenset()),
         (ModelConfig, frozenset({"bundle", "folder", "follows"})),
     ),
 }

@@ -16,6 +16,7 @@ from setpoint.cli.config_keys import (
     MODELS,
     NODE,
     REQUIRED,
+    FirstUse,
     all_keys,
     keys_of,
 )
@@ -26,7 +27,7 @@ from setpoint.machine import read_machine
 
 DEFAULT = "default"
 SHARED_CORES = "the cores, shared evenly"
-_ONE_MODEL = ("name", "sample")
+_ONE_MODEL = ("name", "sample", "data")
 """What cannot hold for several models."""
 _SET_BY_KUBERNETES = r"(_SERVICE_(HOST|PORT)(_\w+)?=|_PORT_\d+_\w+=|_PORT=(tcp|udp|sctp)://).*"
 """Of variables that a service called ``setpoint-node`` or so brings into every container; they are not meant for us."""
@@ -46,7 +47,7 @@ class Settings(msgspec.Struct, frozen=True):
 
     def model_fields(self, index: int) -> dict[str, Any]:
         """Arguments of ``ModelConfig`` beside the bundle and its folder."""
-        hidden = {"source", *_ONE_MODEL, *PackOptions.__struct_fields__}
+        hidden = {"source", *_ONE_MODEL, *PackOptions.__struct_fields__, *FirstUse.__struct_fields__}
         return {name: value for name, value in _assembled(MODELS, self.models[index]).items() if name not in hidden}
 
     def layout_is_free(self, index: int) -> bool:
@@ -66,6 +67,14 @@ class Settings(msgspec.Struct, frozen=True):
         """How a model is packed where its source is a path."""
         values = self.models[index]
         return PackOptions(**{name: values[name].value for name in PackOptions.__struct_fields__ if name in values})
+
+    def first_use(self, index: int) -> FirstUse:
+        """What is done before a model is served by an objective."""
+        values = self.models[index]
+        try:
+            return FirstUse(**{name: values[name].value for name in FirstUse.__struct_fields__})
+        except InvalidConfiguration as error:
+            raise blamed(error, values) from error
 
 
 def resolve(

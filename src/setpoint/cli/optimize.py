@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import tempfile
 from pathlib import Path
 
@@ -13,13 +14,13 @@ from setpoint.cli.objective_text import ObjectiveText
 from setpoint.cli.optimize_report import record, show
 from setpoint.cli.progress import telling
 from setpoint.cli.references import complete_reference_or_path
-from setpoint.cli.sources import packing_options
+from setpoint.cli.sources import device_option, packing_options
 from setpoint.cli.table import print_json
 from setpoint.cli.units import Duration
 from setpoint.cli.user_function import load_function
 from setpoint.core import Objective
 from setpoint.formats import PackOptions
-from setpoint.optimize import CACHE_FOLDER, METRICS, Optimizer, Request, Study, UserMetric, draw, page, with_drop
+from setpoint.optimize import CACHE_FOLDER, METRICS, SAME, Optimizer, Request, Study, UserMetric, draw, page, with_drop
 from setpoint.plan import png, svg
 from setpoint.registry import Registry, open_model
 
@@ -39,6 +40,7 @@ _PICTURES = (".html", ".svg", ".png")
     "--metric", metavar="METRIC", help=f"{', '.join(METRICS)}, or FILE.py:FUNCTION.  [default: as the labels suggest]"
 )
 @click.option("--budget", type=Duration(), default=600.0, show_default="10m", help="Begin nothing new after this time.")
+@device_option
 @click.option("--length", type=click.IntRange(1), help="Of free axes such as a sequence's, where rows are made up.")
 @click.option(
     "--allow",
@@ -46,6 +48,12 @@ _PICTURES = (".html", ".svg", ".png")
     multiple=True,
     help="train: also makers that train, such as a student that learns the model's answers.",
 )
+@click.option(
+    "--accept-made-up",
+    is_flag=True,
+    help="Without data: take agreement with the original on made-up rows for accuracy. Nothing is promised.",
+)
+@click.option("--first-use", is_flag=True, hidden=True, help="Started by serve.")
 @click.option("--fresh", is_flag=True, help="Make and measure again what is remembered from earlier runs.")
 @click.option("--json", "as_json", is_flag=True, help="Print a record instead of a page.")
 @click.option(
@@ -63,8 +71,11 @@ def command(
     objective: Objective | None,
     metric: str | None,
     budget: float,
+    device: str,
     length: int | None,
     allow: tuple[str, ...],
+    accept_made_up: bool,
+    first_use: bool,
     fresh: bool,
     as_json: bool,
     picture: Path | None,
@@ -80,6 +91,9 @@ def command(
     """
     if picture is not None and picture.suffix.lower() not in _PICTURES:
         raise click.UsageError(f"--picture {picture}: expected a name that ends in {', '.join(_PICTURES)}")
+    if first_use:
+        # Who serves passes its signals on: SIGINT is to conclude from what is there, SIGTERM to end and leave nothing.
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
     objective = with_drop(objective) if objective else None
     registry = Registry.default()
     user_metric: UserMetric | None = load_function(metric) if metric and ":" in metric else None
@@ -90,12 +104,19 @@ def command(
         user_metric=user_metric,
         budget_s=budget,
         length=length,
+        # What takes long and could not serve without data anyway is left to those who ask for it.
+        makers=SAME if first_use and data is None and not accept_made_up else (),
+        accept_made_up=accept_made_up,
         training="train" in allow,
         cache=None if fresh else registry.root / CACHE_FOLDER,
+        device=device,
     )
     with telling(f"opening {model}") as tell, tempfile.TemporaryDirectory(prefix="setpoint-optimize-") as workdir:
         bundle = open_model(model, name=name, options=PackOptions(trust=trust, sample=sample), registry=registry)
         optimizer = Optimizer(bundle, registry.folder(bundle), Path(workdir), request, tell=tell)
+        if first_use:
+            signal.signal(signal.SIGINT, lambda *_: optimizer.stop())
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
         study, packed = optimizer.run()
         stored, _ = registry.add(packed, bundle.name)
     found = record(study, objective) | {"stored": stored.reference, "digest": stored.digest}

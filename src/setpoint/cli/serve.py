@@ -19,11 +19,13 @@ from setpoint.cli.config_options import config_option, flags_given, setting
 from setpoint.cli.config_settings import Settings, blamed, resolve
 from setpoint.cli.describe import signature_text
 from setpoint.cli.example import calls, curl
+from setpoint.cli.first_use import optimized
 from setpoint.cli.many import expanded
 from setpoint.cli.progress import working
 from setpoint.cli.references import complete_reference_or_path
 from setpoint.cli.sources import packing_options
 from setpoint.core import InvalidConfiguration, Limits
+from setpoint.engines import CPU
 from setpoint.machine import engine_fingerprint, read_machine
 from setpoint.node import ModelConfig, NodeConfig, best_layout, run_node, terms_of
 from setpoint.registry import Registry, open_model
@@ -73,7 +75,25 @@ def serving_options(function: Callable[..., Any]) -> Callable[..., Any]:
                 "  [default: nobody may]",
             ),
             setting("--threads", help="Engine threads per worker.  [default: the cores, shared evenly]"),
+            setting(
+                "--device",
+                "models.device",
+                help="Compute on it: cuda, tensorrt, coreml, directml, gpu, npu …; refused where it is absent, but for"
+                " another one behind it, as in cuda,cpu.",
+            ),
             setting("--objective", help='What to hold, such as "p99<=20ms, drop<=1%".'),
+            setting(
+                "--optimize/--no-optimize",
+                "models.optimize",
+                type=bool,
+                help="Where the objective says what may be lost, make and measure variants before the first use.",
+            ),
+            setting("--data", help="Judge them by these examples: an .npz with one array per input, perhaps labels."),
+            setting(
+                "--accept-made-up",
+                help="Without data: take agreement with the original on made-up rows for accuracy.",
+            ),
+            setting("--budget", "models.optimize_budget_s", help="For making and measuring variants."),
             setting("--variant", help="Answer with this variant only.  [default: as the objective asks]"),
             setting(
                 "--max-batch-size",
@@ -156,17 +176,23 @@ def command(
     registry = Registry.default()
     models = expanded(models, registry, everything=everything)
     settings = resolve(flags_given(context), models, os.environ, config)
-    opened = tuple(_open(settings, index, registry) for index in range(len(settings.models)))
+    lifeline = 0 if until_stdin_closes else -1
+
+    def say(label: str, text: str) -> None:
+        _line(label, text, err=as_json)
+
+    opened = tuple(_open(settings, index, registry, say, lifeline) for index in range(len(settings.models)))
     fields = settings.node_fields()
     token = read_admin_token(fields["admin_token_file"], os.environ)
-    lifeline = 0 if until_stdin_closes else -1
     node = NodeConfig(models=opened, lifeline=lifeline, registry=registry, admin_token=token, **fields)
     announcement = _Announcement(node.models, as_json, "http" if node.tls_certificate is None else "https")
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")  # to stderr
     return run_node(node, announcement.listening, announcement.ready)
 
 
-def _open(settings: Settings, index: int, registry: Registry) -> ModelConfig:
+def _open(
+    settings: Settings, index: int, registry: Registry, say: Callable[[str, str], None], lifeline: int
+) -> ModelConfig:
     values = settings.models[index]
     source = values["source"].value
     with working(f"opening {source}"):
@@ -177,6 +203,11 @@ def _open(settings: Settings, index: int, registry: Registry) -> ModelConfig:
             model = ModelConfig(bundle=bundle, folder=registry.folder(bundle), follows=follows, **fields)
         except InvalidConfiguration as error:
             raise blamed(error, values) from error
+    try:
+        bundle = optimized(model, source, settings.first_use(index), registry, say, lifeline)
+    except InvalidConfiguration as error:
+        raise blamed(error, values) from error
+    model = msgspec.structs.replace(model, bundle=bundle, folder=registry.folder(bundle))
     if model.objective is None or not settings.layout_is_free(index):
         return model
     cores = max(1, read_machine().cores // len(settings.models))
@@ -246,8 +277,9 @@ def _form(model: ModelConfig) -> str:
     workers = f"{model.workers} worker{'s' if model.workers > 1 else ''}"
     threads = f"{model.threads} thread{'s' if model.threads > 1 else ''}"
     objective = f", objective {model.objective}" if model.objective else ""
-    return f"{workers} × {threads}{objective}"
+    device = f" on {model.device}" if model.device != CPU else ""
+    return f"{workers} × {threads}{device}{objective}"
 
 
-def _line(label: str, text: str) -> None:
-    click.echo(f"{click.style(f'{label:<9}', bold=True)}  {text}")
+def _line(label: str, text: str, *, err: bool = False) -> None:
+    click.echo(f"{click.style(f'{label:<9}', bold=True)}  {text}", err=err)

@@ -96,6 +96,9 @@ def serve(
     device: str = CPU,
     trust: bool = False,
     sample: str | Path | None = None,
+    optimize: bool = False,
+    data: str | Path | None = None,
+    budget_s: float = 120.0,
 ) -> Service:
     """Serve a model in the background; returns when it is ready.
 
@@ -109,6 +112,11 @@ def serve(
         device: to compute on, such as ``cuda``; with ``cuda,cpu`` the second where the first is absent.
         trust: the file may run code when it is loaded.
         sample: ``.npz`` of real rows to check a conversion with.
+        optimize: where the objective says what may be lost, make and measure variants first, as the command does on
+            its own. Not here: a call in a notebook or a test is expected back in seconds, and of a path or an object
+            nothing is remembered.
+        data: ``.npz`` of examples to judge them by.
+        budget_s: for making and measuring them.
 
     Returns:
         a running ``Service``; use it as a context manager.
@@ -128,6 +136,8 @@ def serve(
         arguments += ["--device", device]
         arguments += [] if threads is None else ["--threads", str(threads)]
         arguments += [] if objective is None else ["--objective", objective]
+        arguments += ["--optimize", "--budget", f"{budget_s:g}s"] if optimize else ["--no-optimize"]
+        arguments += [] if data is None else ["--data", str(data)]
         process = _start(arguments, home)
         try:
             return Service(process, _announced_url(process), bundle.name, folder)

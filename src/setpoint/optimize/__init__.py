@@ -4,18 +4,18 @@ from setpoint.optimize.bench import BenchResult, BenchRow, bench, efficiency, me
 from setpoint.optimize.cache import CACHE_FOLDER
 from setpoint.optimize.feed import make_examples, read_examples
 from setpoint.optimize.front import with_drop
+from setpoint.optimize.makers import SAME
 from setpoint.optimize.metrics import METRICS, UserMetric
 from setpoint.optimize.optimizer import Optimizer, Request
 from setpoint.optimize.page import page
 from setpoint.optimize.picture import draw
-from setpoint.optimize.staging import EVIDENCE
 from setpoint.optimize.study import Entry, Point, Skipped, Study
 from setpoint.optimize.words import answer, percent, rate
 
 __all__ = [
     "CACHE_FOLDER",
-    "EVIDENCE",
     "METRICS",
+    "SAME",
     "BenchResult",
     "BenchRow",
     "Entry",

@@ -15,6 +15,8 @@ from setpoint.formats import made_up_rows, read_rows
 
 Arrays = Mapping[str, NDArray[Any]]
 MADE_UP_ROWS = 256
+ACCEPTED_ROWS = 2048
+"""Where agreement on them is to count: fewer could not show that a loss is below a per cent."""
 _SEED = 20_260
 _CALIBRATION, _TRAINING = (200, 0.25), (20_000, 0.5)
 """Rows at most, and their share of all: what makers see to take ranges from, or to learn from."""
@@ -102,17 +104,20 @@ def read_examples(path: Path, signature: Signature) -> Examples:
     return Examples(arrays, labels, f"{counts.pop()} rows of {path.name}", real=True)
 
 
-def make_examples(artifact: Path, signature: Signature, length: int | None = None) -> Examples:
+def make_examples(
+    artifact: Path, signature: Signature, length: int | None = None, *, rows: int = MADE_UP_ROWS
+) -> Examples:
     """Made-up rows that the model takes.
 
     Args:
         artifact: the ``.onnx`` file.
         signature: of the model.
         length: of free inner axes, such as tokens; the first that runs without.
+        rows: how many, where there is a batch axis.
 
     Raises:
         InvalidConfiguration: no made-up input runs.
     """
-    made = made_up_rows(artifact, MADE_UP_ROWS if signature.batched else 1, length)
+    made = made_up_rows(artifact, rows if signature.batched else 1, length)
     arrays = tuple(made[spec.name] for spec in signature.inputs)
     return Examples(arrays, None, "made-up rows", real=False)

@@ -46,6 +46,16 @@ def why_drop_for_accuracy(entry: Entry, floor: float) -> str:
     )
 
 
+def why_drop_without_promise(entry: Entry, objective: Objective | None) -> str:
+    """Why a variant may not serve by an objective that limits the loss, or nothing: it was not judged on real rows."""
+    if entry.promised or objective is None or objective.drop is None:
+        return ""
+    return (
+        "nothing is known of its accuracy without data: give labelled or real rows (--data), or accept agreement on"
+        " made-up rows (--accept-made-up)"
+    )
+
+
 def why_not_measure(run_ms: float, original_ms: float) -> str:
     """Why a variant is not worth measuring by what its answers took while it was judged, or nothing."""
     if run_ms <= _HOPELESS * original_ms:
@@ -65,6 +75,11 @@ def near_miss(entry: Entry, floor: float) -> bool:
         and entry.variant.accuracy < floor
         and 1.0 - entry.variant.accuracy <= _NEAR * (1.0 - floor)
     )
+
+
+def worth_measuring(entry: Entry, floor: float) -> bool:
+    """Whether a dropped variant is measured all the same, to say what a larger drop, or data, would give."""
+    return near_miss(entry, floor) or (not entry.promised and entry.variant.accuracy >= floor)
 
 
 def worth_another_layout(measured: Sequence[Measured]) -> bool:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import math
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -13,31 +12,33 @@ import numpy as np
 
 from setpoint import __version__
 from setpoint.core import (
+    COMPOSITION_ENGINE,
     Clock,
     InvalidConfiguration,
     Limits,
     ModelManifest,
     Objective,
-    SetpointError,
     SystemClock,
     Variant,
 )
+from setpoint.engines import CPU, preference
 from setpoint.formats import PackedModel
-from setpoint.machine import Machine, engine_fingerprint, fingerprint, library_versions, read_machine
+from setpoint.machine import Machine, engine_fingerprint, fingerprint, library_versions, on_device, read_machine
 from setpoint.optimize import front
 from setpoint.optimize.answers import Answers, answers_of
 from setpoint.optimize.cache import Cache, digest_of_arrays, digest_of_artifact, key_of
-from setpoint.optimize.feed import Examples, Feed, make_examples, read_examples
+from setpoint.optimize.feed import ACCEPTED_ROWS, MADE_UP_ROWS, Examples, Feed, make_examples, read_examples
 from setpoint.optimize.forecast import forecast
+from setpoint.optimize.judging import Court, judge_all
 from setpoint.optimize.makers import MakerJob, maker_names
 from setpoint.optimize.making import Product, Refused, make
 from setpoint.optimize.measuring import Rules
-from setpoint.optimize.metrics import Judge, UserMetric
+from setpoint.optimize.metrics import UserMetric
 from setpoint.optimize.profiler import Candidate, Measured, Profiler
 from setpoint.optimize.staging import Staging
 from setpoint.optimize.study import Entry, Point, Skipped, Study
 from setpoint.optimize.surroundings import Surroundings, surroundings_of
-from setpoint.registry import Bundle
+from setpoint.registry import Bundle, digest_of_file
 
 _LIBRARIES = ("onnx", "onnx-ir", "onnxruntime", "openvino", "scikit-learn")
 """Whose versions change what makers make."""
@@ -64,8 +65,10 @@ class Request(msgspec.Struct, frozen=True):
         budget_s: no new step begins after it.
         length: of free inner axes of made-up rows.
         makers: names of those to use; empty uses all.
+        accept_made_up: where there is no data, take agreement on made-up rows for accuracy.
         training: use makers that train, too; they are given more rows to learn from, so fewer are left to judge with.
         cache: folder that remembers what was made and measured; None remembers nothing.
+        device: to judge and measure on, one alone: what was measured on it holds for it.
     """
 
     objective: Objective | None = None
@@ -75,8 +78,14 @@ class Request(msgspec.Struct, frozen=True):
     budget_s: float = 600.0
     length: int | None = None
     makers: tuple[str, ...] = ()
+    accept_made_up: bool = False
     training: bool = False
     cache: Path | None = None
+    device: str = CPU
+
+    def __post_init__(self) -> None:
+        if len(preference(self.device)) > 1:
+            raise InvalidConfiguration(f"device {self.device!r}: variants are measured on one device; give one")
 
 
 class Optimizer:
@@ -103,6 +112,8 @@ class Optimizer:
     ) -> None:
         signature = bundle.manifest.signature
         self._original = bundle.manifest.variants[0]
+        if self._original.engine == COMPOSITION_ENGINE:
+            raise InvalidConfiguration(f"{bundle.reference} is a composition; optimise the models of its steps alone")
         if signature is None or self._original.engine == "python":
             raise InvalidConfiguration(
                 f"{bundle.reference} is a Python class; variants are made of models that are graphs, such as ONNX"
@@ -123,6 +134,11 @@ class Optimizer:
         self._started_ns = self._clock.now_ns()
         self._warnings: list[str] = []
         self._surroundings = Surroundings()
+        self._stopped = False
+
+    def stop(self) -> None:
+        """Begin nothing new, and conclude from what is there; as if the budget were spent. For a signal's handler."""
+        self._stopped = True
 
     def run(self) -> tuple[Study, PackedModel]:
         """Make, judge, measure, choose.
@@ -160,7 +176,11 @@ class Optimizer:
     def _examples(self) -> Examples:
         if self._request.data is None:
             self._warn("no data was given: variants were compared on made-up rows, and no accuracy is promised")
-            return make_examples(self._folder / self._original.artifact, self._signature, self._request.length)
+            if self._request.accept_made_up:
+                self._warn("agreement on made-up rows was accepted in place of accuracy")
+            rows = ACCEPTED_ROWS if self._request.accept_made_up else MADE_UP_ROWS
+            artifact = self._folder / self._original.artifact
+            return make_examples(artifact, self._signature, self._request.length, rows=rows)
         examples = read_examples(self._request.data, self._signature)
         if not self._signature.batched and examples.rows > 1:
             raise InvalidConfiguration(
@@ -186,7 +206,7 @@ class Optimizer:
         names = self._request.makers or tuple(maker_names(training=self._request.training))
         for name in names:
             # One maker may take half of what is left, so that a slow one leaves time for those after it.
-            left_s = (_MAKER_SHARE * self._request.budget_s - self._spent_s()) / (1 if name == names[-1] else 2)
+            left_s = (_MAKER_SHARE * self._budget_s - self._spent_s()) / (1 if name == names[-1] else 2)
             if left_s <= 1.0:
                 skipped.append(Skipped(name, "the budget for making variants was spent"))
                 continue
@@ -218,7 +238,7 @@ class Optimizer:
         found = self._cache.product(key, job.workdir, job.model)
         if found is not None:
             return found
-        outcome = make(name, job)
+        outcome = make(name, job, lambda: self._stopped)
         if isinstance(outcome, Product):
             self._cache.keep_product(key, outcome, job.model)
         return outcome
@@ -229,38 +249,23 @@ class Optimizer:
         """Compare answers; what loses too much, fails or is seen to be slow is dropped. The fastest come first."""
         threads = self._machine.cores
 
-        async def ask(entry: Entry, limit_s: float) -> Answers:
+        async def ask(entry: Entry, asked: Examples, limit_s: float) -> Answers:
             self._tell(f"judging {entry.variant.name}")
             name = entry.variant.name
-            return await answers_of(manifest, self._staging.folder, name, threads, examples, self._limits, limit_s)
-
-        original = await ask(entries[0], _JUDGING_SHARE * self._request.budget_s)
-        if original.rows < examples.rows:
-            self._warn(f"{original.rows} of {examples.rows} rows were judged in the time there was")
-            examples = examples.take(np.arange(original.rows))
-        judge = Judge(self._request.metric, original.outputs, examples.labels, self._request.user_metric)
-        floor = front.floor_of(self._request.objective)
-        judged: list[tuple[float, Entry]] = []
-        for entry in entries[1:]:
-            if self._spent_s() > _JUDGED_BY_SHARE * self._request.budget_s:
-                judged.append(
-                    (0.0, msgspec.structs.replace(entry, dropped="the budget was spent before it was judged"))
-                )
-                continue
-            try:
-                answers = await ask(entry, math.inf)
-            except SetpointError as error:
-                judged.append((0.0, msgspec.structs.replace(entry, dropped=f"does not run: {error.message}")))
-                continue
-            verdict = judge.judge(answers.outputs)
-            variant = msgspec.structs.replace(entry.variant, accuracy=verdict.loss.left)
-            found = msgspec.structs.replace(entry, variant=variant, verdict=verdict)
-            dropped = front.why_drop_for_accuracy(found, floor) or front.why_not_measure(
-                answers.run_ms, original.run_ms
+            return await answers_of(
+                *(manifest, self._staging.folder, name, threads, asked, self._limits, limit_s), self._request.device
             )
-            judged.append((answers.run_ms, msgspec.structs.replace(found, dropped=dropped)))
-        judged.sort(key=lambda pair: pair[0])
-        return [entries[0], *(entry for _, entry in judged)], judge.metric
+
+        court = Court(
+            ask,
+            self._request.objective,
+            self._request.metric,
+            self._request.user_metric,
+            self._request.accept_made_up,
+            late=lambda: self._spent_s() > _JUDGED_BY_SHARE * self._budget_s,
+            warn=self._warn,
+        )
+        return await judge_all(court, entries, examples, _JUDGING_SHARE * self._budget_s)
 
     async def _measure(self, manifest: ModelManifest, entries: list[Entry], feed: Feed) -> list[Entry]:
         """Measure what was not dropped, in every layout; drop what does not pay."""
@@ -268,20 +273,22 @@ class Optimizer:
             manifest,
             self._staging.folder,
             feed,
-            hardware=engine_fingerprint,
+            hardware=self._hardware,
             clock=self._clock,
             limits=self._limits,
             rules=self._rules,
             tell=self._tell,
+            stopped=lambda: self._stopped,
+            device=self._request.device,
         )
         floor = front.floor_of(self._request.objective)
-        standing = [entry for entry in entries if entry.kept or front.near_miss(entry, floor)]
+        standing = [entry for entry in entries if entry.kept or front.worth_measuring(entry, floor)]
         found: dict[str, list[Measured]] = {entry.variant.name: [] for entry in standing}
         layouts = list(layouts_of(self._machine.cores))
         for index, (workers, threads) in enumerate(layouts):
             candidates = [Candidate(entry.variant.name, threads, workers) for entry in standing]
             candidates = [each for each in candidates if front.worth_another_layout(found[each.variant])]
-            left_s = (self._request.budget_s - self._spent_s()) / (len(layouts) - index)
+            left_s = (self._budget_s - self._spent_s()) / (len(layouts) - index)
             key = self._layout_key(candidates, entries, feed)
             results = self._cache.read(key, list[Measured])
             if results is None:
@@ -313,10 +320,13 @@ class Optimizer:
         """Of all that a measurement depends on, but for the machine's mood: so only steady ones are kept."""
         variants = {entry.variant.name: entry.variant for entry in entries}
         parts = sorted(
-            (each.layout, *self._variant_key(variants[each.variant]), engine_fingerprint(variants[each.variant].engine))
+            (each.layout, *self._variant_key(variants[each.variant]), self._hardware(variants[each.variant].engine))
             for each in candidates
         )
         return key_of("measured", __version__, parts, digest_of_arrays(feed.batch(feed.rows)), self._rules)
+
+    def _hardware(self, engine: str) -> str:
+        return on_device(engine_fingerprint(engine), self._request.device)
 
     def _variant_key(self, variant: Variant) -> tuple[str, str, str, str]:
         digest = digest_of_artifact(self._staging.folder / variant.artifact)
@@ -331,6 +341,8 @@ class Optimizer:
             for measured in entry.measured
             if measured.profile is not None
         )
+        if self._stopped:
+            self._warn("it was stopped before it was done: what was not made or measured by then is missing")
         unsteady = max((measured.spread for entry in entries for measured in entry.measured), default=0.0)
         if unsteady > _UNSTEADY:
             self._warn(
@@ -344,7 +356,7 @@ class Optimizer:
             metric=metric,
             examples=examples.origin,
             promised=examples.real,
-            hardware=fingerprint(),
+            hardware=on_device(fingerprint(), self._request.device),
             entries=tuple(entries),
             skipped=tuple(skipped),
             points=points,
@@ -352,7 +364,14 @@ class Optimizer:
             chosen=front.choose(points, objective),
             warnings=tuple(self._warnings),
             seconds=self._spent_s(),
+            accepted=self._request.accept_made_up,
+            data_digest=digest_of_file(self._request.data) if self._request.data else "",
+            stopped=self._stopped,
         )
+
+    @property
+    def _budget_s(self) -> float:
+        return 0.0 if self._stopped else self._request.budget_s
 
     def _spent_s(self) -> float:
         return (self._clock.now_ns() - self._started_ns) / 1e9

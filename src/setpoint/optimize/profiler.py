@@ -23,6 +23,7 @@ from setpoint.core import (
     TensorSpec,
     Variant,
 )
+from setpoint.engines import CPU
 from setpoint.machine import Machine
 from setpoint.optimize.feed import Feed
 from setpoint.optimize.measuring import (
@@ -105,7 +106,10 @@ class Profiler:
         limits: Limits | None = None,
         rules: Rules | None = None,
         tell: Tell = lambda text: None,
+        stopped: Callable[[], bool] = lambda: False,
+        device: str = CPU,
     ) -> None:
+        self._device = device
         self._manifest = manifest
         self._folder = folder
         self._feed = feed
@@ -114,6 +118,7 @@ class Profiler:
         self._limits = limits or Limits()
         self._rules = rules or Rules()
         self._tell = tell
+        self._stopped = stopped
         self._variants = {variant.name: variant for variant in manifest.variants}
 
     async def measure(
@@ -161,7 +166,8 @@ class Profiler:
             crews: list[list[Seat] | str] = []
             samples, estimates = Samples(), dict[Cell, float]()
             for index, candidate in enumerate(group):
-                if index and self._clock.now_ns() - start_ns > _FINDING_SHARE * budget_s * 1e9:
+                late = self._stopped() or self._clock.now_ns() - start_ns > _FINDING_SHARE * budget_s * 1e9
+                if index and late:
                     crews.append(_NO_TIME)
                     continue
                 crew = await self._start(candidate, stack)
@@ -183,7 +189,7 @@ class Profiler:
                 rounds += 1
                 spent_s = (self._clock.now_ns() - start_ns) / 1e9
                 self._tell(f"measuring {group[0].layout}: round {rounds}, {spent_s:.0f} s")
-                if spent_s > budget_s and rounds >= _ROUNDS_AT_LEAST:
+                if (self._stopped() or spent_s > budget_s) and rounds >= _ROUNDS_AT_LEAST:
                     break
             return [self._result(group, index, crew, samples, rounds, empty_bytes) for index, crew in enumerate(crews)]
 
@@ -193,7 +199,10 @@ class Profiler:
         crew = []
         try:
             for index in range(candidate.workers):
-                seat = Seat(self._manifest, self._folder, candidate.variant, candidate.threads, self._limits, index)
+                seat = Seat(
+                    *(self._manifest, self._folder, candidate.variant, candidate.threads, self._limits, index),
+                    device=self._device,
+                )
                 stack.push_async_callback(seat.close)
                 await seat.ready()
                 crew.append(seat)

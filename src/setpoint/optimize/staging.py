@@ -13,11 +13,7 @@ from setpoint.core import Profile, Variant
 from setpoint.formats import PackedModel
 from setpoint.optimize.makers import Made
 from setpoint.optimize.study import Entry, Study
-from setpoint.registry import Bundle
-
-EVIDENCE = "optimize.json"
-"""The study in the bundle: what was made, measured, judged and dropped."""
-VARIANT_FOLDER = "variants"
+from setpoint.registry import EVIDENCE, VARIANT_FOLDER, Bundle
 
 
 class Staging:
@@ -62,17 +58,16 @@ class Staging:
             for file in files_of(made.artifact):
                 link(file, folder / file.name)
         variant = Variant(made.name, made.engine, path, made.entry, made.precision, accuracy=0.0)
-        return Entry(variant, made.note, _size_bytes(made.artifact))
+        return Entry(variant, made.note, _size_bytes(made.artifact), same=made.same)
 
     def own_digests(self) -> list[tuple[str, str]]:
         """Path and digest of each of the bundle's own files."""
-        own = set(self._own_files())
-        return [(file.path, file.digest) for file in self._bundle.files if file.path in own]
+        return [(file.path, file.digest) for file in self._bundle.own_files]
 
     def packed(self, study: Study) -> PackedModel:
         """The bundle's next version: the original's files, the kept variants', profiles and evidence."""
-        kept = sorted((entry for entry in study.entries if entry.kept), key=lambda entry: -entry.variant.accuracy)
-        variants = tuple(entry.variant for entry in kept)
+        kept = sorted((entry for entry in study.entries if entry.kept), key=lambda entry: -entry.stored.accuracy)
+        variants = tuple(entry.stored for entry in kept)
         manifest = msgspec.structs.replace(self._bundle.manifest, variants=variants, profiles=tuple(_profiles(kept)))
         files = {path: self._source / path for path in self._own_files()}
         for variant in variants:
@@ -83,10 +78,7 @@ class Staging:
         return PackedModel(manifest, files | {EVIDENCE: evidence}, self._bundle.name)
 
     def _own_files(self) -> list[str]:
-        """The bundle's files without what an earlier optimisation added, and without its description."""
-        added = f"{VARIANT_FOLDER}/"
-        paths = [file.path for file in self._bundle.files]
-        return [path for path in paths if not path.startswith(added) and path not in (EVIDENCE, "setpoint.json")]
+        return [file.path for file in self._bundle.own_files]
 
 
 def link(file: Path, place: Path) -> None:

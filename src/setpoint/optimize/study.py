@@ -19,6 +19,9 @@ class Entry(msgspec.Struct, frozen=True):
         verdict: its answers against the original's; None for the original.
         measured: one for each layout in which it was measured.
         dropped: why it is not kept; empty where it is.
+        same: its maker says that it does the original's own arithmetic.
+        promised: whether its accuracy stands: judged on real rows, or on made-up ones and either the same arithmetic
+            with the same answers or accepted by the user.
     """
 
     variant: Variant
@@ -27,6 +30,14 @@ class Entry(msgspec.Struct, frozen=True):
     verdict: Verdict | None = None
     measured: tuple[Measured, ...] = ()
     dropped: str = ""
+    same: bool = False
+    promised: bool = True
+
+    @property
+    def stored(self) -> Variant:
+        """As the bundle states it: in the worst case nothing is left where nothing is known of its accuracy, so that
+        it never answers under an objective that limits the loss."""
+        return self.variant if self.promised else msgspec.structs.replace(self.variant, accuracy=0.0)
 
     @property
     def kept(self) -> bool:
@@ -77,6 +88,9 @@ class Study(msgspec.Struct, frozen=True):
         metric: that judged.
         examples: what was judged on, in words.
         promised: False where those were made up: then nothing is promised about accuracy.
+        accepted: the user takes agreement on made-up rows for accuracy.
+        data_digest: of the file with the data; empty where there was none.
+        stopped: somebody ended it before it was done.
         hardware: fingerprint.
         entries: the original first.
         skipped: makers that made nothing.
@@ -101,3 +115,6 @@ class Study(msgspec.Struct, frozen=True):
     chosen: Point | None
     warnings: tuple[str, ...]
     seconds: float
+    accepted: bool = False
+    data_digest: str = ""
+    stopped: bool = False

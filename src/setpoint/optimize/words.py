@@ -15,7 +15,7 @@ def answer(study: Study, objective: Objective | None) -> list[str]:
     if study.chosen:
         sentences += _slower_and_better(study, study.chosen)
         sentences += _missed_rate(study, study.chosen, objective)
-    return sentences
+    return sentences + _without_promise(study, study.chosen.rate_per_s if study.chosen else 0.0)
 
 
 def _chosen(study: Study, objective: Objective | None) -> str:
@@ -34,7 +34,9 @@ def _chosen(study: Study, objective: Objective | None) -> str:
         text += (
             f". It {lost} of {entry.verdict.metric} on {loss.rows} rows, at most {percent(max(loss.high, 0.0))}"
             " with 97.5 % confidence"
-            if study.promised
+            if study.promised or study.accepted
+            else f". It is the original's own arithmetic, with the same answers on {study.examples}"
+            if entry.promised
             else f". Its accuracy is not known: it was compared on {study.examples} only"
         )
     return text
@@ -81,13 +83,23 @@ def _faster_but_worse(study: Study, rate_per_s: float) -> list[str]:
     """Variants that were left out for their accuracy alone, where they were measured."""
     found = []
     for entry in study.entries:
-        if entry.dropped and entry.verdict is not None and entry.measured:
-            best = max(
-                (m.profile.best.rows_per_s * m.candidate.workers for m in entry.measured if m.profile), default=0
-            )
-            if best > rate_per_s:
-                found.append(f"or a drop of {percent(entry.verdict.loss.high)} is allowed: {entry.variant.name}")
+        if entry.dropped and entry.promised and entry.verdict is not None and _most_rows_per_s(entry) > rate_per_s:
+            found.append(f"or a drop of {percent(entry.verdict.loss.high)} is allowed: {entry.variant.name}")
     return found
+
+
+def _without_promise(study: Study, rate_per_s: float) -> list[str]:
+    """What data would buy: the fastest variant that may not serve, since it was judged on made-up rows alone."""
+    rates = [(_most_rows_per_s(entry), entry.variant.name) for entry in study.entries if not entry.promised]
+    best, name = max(rates, default=(0.0, ""))
+    if best <= rate_per_s:
+        return []
+    return [f"{name} runs {rate(best)} rows/s, but nothing is known of its accuracy without data: --data FILE"]
+
+
+def _most_rows_per_s(entry: Entry) -> float:
+    """At its best batch in its best layout; 0 where it was not measured."""
+    return max((m.profile.best.rows_per_s * m.candidate.workers for m in entry.measured if m.profile), default=0.0)
 
 
 def _impossible(study: Study, objective: Objective | None) -> str:

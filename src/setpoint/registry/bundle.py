@@ -6,6 +6,13 @@ import msgspec
 
 from setpoint.core import ModelManifest
 
+MANIFEST_PATH = "setpoint.json"
+"""Where a bundle's own description lies among its files."""
+EVIDENCE = "optimize.json"
+"""In a bundle that was optimised: what was made, measured, judged and dropped."""
+VARIANT_FOLDER = "variants"
+"""In such a bundle: the files of variants that were made."""
+
 
 class BundleFile(msgspec.Struct, frozen=True):
     """One file of a bundle.
@@ -51,3 +58,11 @@ class Bundle(msgspec.Struct, frozen=True):
     def size_bytes(self) -> int:
         """Bytes of all files together."""
         return sum(file.size_bytes for file in self.files)
+
+    @property
+    def own_files(self) -> tuple[BundleFile, ...]:
+        """Those that were packed: without the description, and without what an optimisation added."""
+        added = (MANIFEST_PATH, EVIDENCE)
+        return tuple(
+            file for file in self.files if file.path not in added and not file.path.startswith(f"{VARIANT_FOLDER}/")
+        )

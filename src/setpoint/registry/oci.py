@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 
 from setpoint.core import CorruptBundle, ModelManifest
-from setpoint.registry.bundle import BundleFile
+from setpoint.registry.bundle import MANIFEST_PATH, BundleFile
 
 LAYOUT_FILE = b'{"imageLayoutVersion":"1.0.0"}'
 MEDIA_INDEX = "application/vnd.oci.image.index.v1+json"
@@ -23,9 +23,6 @@ _LAYER = "application/vnd.cncf.model.{kind}.v1.raw"
 ANNOTATION_PATH = "org.cncf.model.filepath"
 ANNOTATION_REF = "org.opencontainers.image.ref.name"
 ANNOTATION_CREATED = "org.opencontainers.image.created"
-
-MANIFEST_PATH = "setpoint.json"
-"""Where a bundle's own description lies among its files."""
 
 _KIND_BY_SUFFIX = {
     ".py": "code",

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import datetime
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 from setpoint.core import CorruptBundle, InvalidConfiguration, ModelManifest
 from setpoint.formats import PackedModel
 from setpoint.registry import oci
-from setpoint.registry.bundle import Bundle, BundleFile
+from setpoint.registry.bundle import MANIFEST_PATH, Bundle, BundleFile
 from setpoint.registry.index import Index
 from setpoint.registry.layout import Layout, digest_of, digest_of_file
-from setpoint.registry.oci import ANNOTATION_CREATED, MANIFEST_PATH, Descriptor
+from setpoint.registry.oci import ANNOTATION_CREATED, Descriptor
 from setpoint.registry.reference import Reference, check_name
 
 HOME_VARIABLE = "SETPOINT_HOME"
@@ -77,6 +78,15 @@ class Registry:
             for version, entry in index.versions(name).items()
             if self._is_ours(entry)
         ]
+
+    def versions(self, name: str) -> Iterator[Bundle]:
+        """Every version of one model, the newest first; each is read when it is asked for.
+
+        Raises:
+            CorruptBundle: its description was damaged.
+        """
+        index = self._layout.read_index()
+        return (self._bundle(index, name, version) for version in reversed(index.versions(name)))
 
     def newest_versions(self) -> dict[str, int]:
         """The newest version of every name; reads one file, whatever there is."""

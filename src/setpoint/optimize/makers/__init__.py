@@ -29,6 +29,8 @@ _log = logging.getLogger("setpoint.optimize")
 
 TRAINING = ("distilled",)
 """Those of ours that train; known without importing them."""
+SAME = ("openvino", "fused")
+"""Those of ours that make variants with the original's own arithmetic: all that can serve where there is no data."""
 
 
 def maker_names(*, training: bool) -> list[str]:
@@ -57,4 +59,4 @@ def _offers() -> Iterator[Offer]:
             yield offer
 
 
-__all__ = ["BUILT_IN", "ENTRY_POINT_GROUP", "Made", "Maker", "MakerJob", "maker", "maker_names"]
+__all__ = ["BUILT_IN", "ENTRY_POINT_GROUP", "SAME", "Made", "Maker", "MakerJob", "maker", "maker_names"]

@@ -56,6 +56,8 @@ class Made(msgspec.Struct, frozen=True):
         engine: that runs it.
         entry: what the engine is to take from it or do with it; see the engine.
         note: how it was made, in words.
+        same: it does the original's own arithmetic, on another engine or in another order: answers differ by rounding
+            only. Where there are no real rows to judge by, it may serve if its answers to made-up ones say so too.
     """
 
     name: str
@@ -64,6 +66,7 @@ class Made(msgspec.Struct, frozen=True):
     engine: str = "onnxruntime"
     entry: str = ""
     note: str = ""
+    same: bool = False
 
 
 class Maker(Protocol):

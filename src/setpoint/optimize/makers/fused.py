@@ -49,4 +49,4 @@ class FusedMaker:
         if error > _SAME:
             raise InvalidConfiguration(f"fusing changed the answers by {error:.2%}")
         note = ", ".join(f"{count} {kind}" for kind, count in found.items())
-        return [Made("fused", "fp32", artifact, note=note)]
+        return [Made("fused", "fp32", artifact, note=note, same=True)]

@@ -24,7 +24,7 @@ class OpenvinoMaker:
         """
         if importlib.util.find_spec("openvino") is None:
             raise MissingExtra("openvino", "openvino", "the OpenVINO engine")
-        made = [Made("openvino-fp32", "fp32", job.model, "openvino", "fp32", "the original on OpenVINO")]
+        made = [Made("openvino-fp32", "fp32", job.model, "openvino", "fp32", "the original on OpenVINO", same=True)]
         if _BF16_FEATURES & set(job.features):
             made.append(
                 Made("openvino-bf16", "bf16", job.model, "openvino", "bf16", "the original on OpenVINO in bfloat16")
