@@ -19,6 +19,7 @@ import subprocess
 import sys
 import sysconfig
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -175,3 +176,16 @@ def prepare(name: str, folder: Path) -> tuple[Path, Path, str]:
         note.write_text(json.dumps([str(part) for part in MODELS[name](folder)]))
     model, data, metric = json.loads(note.read_text())
     return Path(model), Path(data), metric
+
+
+def agreement_rows(name: str, folder: Path) -> Path | None:
+    """A model's rows without labels, where its answers are vectors: how like the original's they are is told too."""
+    if name != "minilm":
+        return None
+    place = folder / f"{name}.unlabelled.npz"
+    if not place.exists():
+        _, data, _ = prepare(name, folder)
+        with np.load(data) as archive:
+            columns: dict[str, Any] = {key: archive[key] for key in archive.files if key != "label"}
+        np.savez(place, **columns)
+    return place

@@ -1,73 +1,107 @@
 """`setpoint optimize` on four real models: their variants with latency, throughput, memory and accuracy with interval.
 
-    python benchmarks/optimize/run.py                 # all four, at most 25 minutes on an idle machine
+    python benchmarks/optimize/run.py --again --write-docs        # all four: README.md says how long
     python benchmarks/optimize/run.py minilm --budget 5m --objective "p99<=100ms, drop<=1%"
 
-Writes `build/benchmarks/optimize/NAME.result.json` and `NAME.html`, and prints the table of each. The machine should be
-idle: what is measured while others work is marked as unsteady by the page itself.
+What was found for a model lies in `build/benchmarks/optimize/NAME.result.json` (and `.html`) and is kept: a run that
+was interrupted goes on where it was. `--again` measures everything anew. The machine should be idle.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import os
 import subprocess
 import sys
+import time
 from pathlib import Path
+from typing import Any
 
-from models import MODELS, prepare
+from models import MODELS, agreement_rows, prepare
+from shared import BUILD, OBJECTIVES, SETPOINT, busy_note, busy_now, environment, result_file, say, write_docs
+from tables import loss_text, model_table, reached, summary
 
-BUILD = Path(__file__).resolve().parents[2] / "build" / "benchmarks" / "optimize"
-OBJECTIVES = {
-    "magika": "p99<=50ms, drop<=1%",
-    "minilm": "p99<=100ms, drop<=1%",
-    "digits": "p99<=10ms, drop<=1%",
-    "digits-cnn": "p99<=10ms, drop<=1%",
-}
+BUDGETS = {"magika": "150s", "minilm": "240s", "digits": "60s", "digits-cnn": "90s"}
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description="Optimise four real models.")
     parser.add_argument("models", nargs="*", choices=[*MODELS, []], default=list(MODELS))
-    parser.add_argument("--budget", default="6m", help="for each model")
+    parser.add_argument("--budget", help="for each model; by default " + ", ".join(map(" ".join, BUDGETS.items())))
     parser.add_argument("--objective", help="for all of them, in place of each one's own")
+    parser.add_argument("--again", action="store_true", help="also what was measured before")
+    parser.add_argument("--allow", choices=["train"], help="also makers that train")
+    parser.add_argument("--write-docs", action="store_true")
     arguments = parser.parse_args()
-    failed = 0
-    for name in arguments.models or list(MODELS):
-        model, data, metric = prepare(name, BUILD)
-        objective = arguments.objective or OBJECTIVES[name]
-        command = [sys.executable, "-m", "setpoint", "optimize", str(model), "--name", name, "--data", str(data)]
-        command += ["--objective", objective, "--metric", metric, "--budget", arguments.budget]
-        command += ["--out", str(BUILD / f"{name}.result.json"), "--picture", str(BUILD / f"{name}.html")]
-        if model.is_relative_to(BUILD):
-            command.append("--trust")  # made here, a moment ago
-        environment = {**os.environ, "SETPOINT_HOME": str(BUILD / "home")}
-        print(f"== {name}   {objective}", flush=True)
-        failed += subprocess.run(command, env=environment, check=False).returncode not in (0, 1)
-    print_summary(arguments.models or list(MODELS))
+    names = arguments.models or list(MODELS)
+    if arguments.again:
+        for name in names:
+            result_file(name).unlink(missing_ok=True)
+    start_s, failed = time.monotonic(), 0
+    for name in names:
+        before_s = busy_now()
+        failed += not optimize(name, arguments)
+        say(f"{name}: {time.monotonic() - start_s:.0f} s since the start; {busy_note(before_s)}")
+    text = report([name for name in names if result_file(name).exists()])
+    print(text)
+    if arguments.write_docs:
+        write_docs("variants", text)
     return 1 if failed else 0
 
 
-def print_summary(names: list[str]) -> None:
-    """One line for each model: the original's best rate in time, the chosen one's, and what is lost."""
-    print(f"\n{'model':<12}{'original':>12}{'chosen':>12}{'times':>8}  variant, layout, loss (upper end)")
-    for name in names:
-        place = BUILD / f"{name}.result.json"
-        if not place.exists():
-            continue
-        study = json.loads(place.read_text())
-        original = study["entries"][0]["variant"]["name"]
-        rates = [point["rate_per_s"] for point in study["points"] if point["variant"] == original]
-        before, chosen = max(rates, default=0.0), study["chosen"]
-        if chosen is None:
-            print(f"{name:<12}{before:>12,.0f}{'none':>12}")
-            continue
-        times = chosen["rate_per_s"] / before if before else float("inf")
-        verdict = next(e["verdict"] for e in study["entries"] if e["variant"]["name"] == chosen["variant"])
-        lost = f"{verdict['loss']['value']:.2%} ({verdict['loss']['high']:.2%})" if verdict else "original"
-        what = f"{chosen['variant']} {chosen['workers']}×{chosen['threads']}  {lost}"
-        print(f"{name:<12}{before:>12,.0f}{chosen['rate_per_s']:>12,.0f}{times:>8.2f}  {what}")
+def optimize(name: str, arguments: argparse.Namespace) -> bool:
+    """Optimise one model, unless the same was done before; whether there is a result."""
+    model, data, metric = prepare(name, BUILD)
+    objective = arguments.objective or OBJECTIVES[name]
+    asked = ["--objective", objective, "--metric", metric, "--budget", arguments.budget or BUDGETS[name]]
+    asked += ["--allow", arguments.allow] if arguments.allow else []
+    note = BUILD / f"{name}.asked.json"
+    if result_file(name).exists() and note.exists() and json.loads(note.read_text()) == asked:
+        say(f"== {name}: kept what was found before; --again measures it again")
+        return True
+    command = [*SETPOINT, "optimize", str(model), "--name", name, "--data", str(data), *asked]
+    command += ["--out", str(result_file(name)), "--picture", str(BUILD / f"{name}.html")]
+    if arguments.again:
+        command.append("--fresh")
+    if model.is_relative_to(BUILD):
+        command.append("--trust")  # made here, a moment ago
+    say(f"== {name}   {' '.join(asked)}")
+    done = subprocess.run(command, env=environment(), stdout=subprocess.DEVNULL)
+    if done.returncode not in (0, 1):
+        say(f"{name}: setpoint optimize ended with {done.returncode}")
+        return False
+    note.write_text(json.dumps(asked))
+    if rows := agreement_rows(name, BUILD):
+        add_agreement(name, rows, asked)
+    return True
+
+
+def add_agreement(name: str, rows: Path, asked: list[str]) -> None:
+    """Beside the labels' verdict, the kept variants' likeness to the original's own answers, without labels."""
+    import os
+
+    os.environ.update(environment())
+    from harness import Harness
+
+    study = json.loads(result_file(name).read_text())
+    harness = Harness(study["stored"], rows)
+    found = harness.judge([entry["variant"]["name"] for entry in study["entries"] if not entry["dropped"]], "cosine")
+    study["agreement"] = found
+    result_file(name).write_text(json.dumps(study, indent=2))
+
+
+def report(names: list[str]) -> str:
+    """Everything as Markdown."""
+    studies: dict[str, Any] = {name: json.loads(result_file(name).read_text()) for name in names}
+    parts = [summary(studies)]
+    for name, study in studies.items():
+        parts.append(model_table(name, study))
+        if agreement := study.get("agreement"):
+            told = "; ".join(f"{variant} loses {loss_text(verdict)}" for variant, verdict in agreement.items())
+            parts.append(f"Likeness of the kept variants' vectors to the original's, without labels: {told}.")
+        if name == "minilm":
+            parts.append(reached(study))
+    return "\n\n".join(parts)
 
 
 if __name__ == "__main__":

@@ -70,7 +70,7 @@ def forecast(
     high = min(1.1 * capacity, _NODE_USE_MOST * 1e9 / surroundings.request_ns)
     for _ in range(_STEPS):
         rate = (low + high) / 2
-        outcome = _simulated(point, profile, objective, limit_rows, surroundings, rate)
+        outcome = outcome_at(rate, point, profile, objective, limit_rows, surroundings)
         if outcome.attainment >= _share(objective):
             low, found = rate, outcome
         else:
@@ -82,9 +82,15 @@ def forecast(
     return Point(point.variant, point.workers, point.threads, rows, low, latency_ms, point.accuracy)
 
 
-def _simulated(
-    point: Point, profile: Profile, objective: Objective, limit_rows: int, surroundings: Surroundings, rate: float
+def outcome_at(
+    rate: float,
+    point: Point,
+    profile: Profile,
+    objective: Objective,
+    limit_rows: int,
+    surroundings: Surroundings,
 ) -> Outcome:
+    """What simulation says of a point at one rate, in requests per second; the rest is as for ``forecast``."""
     goal = objective.latency
     assert goal is not None, "the caller asks about a bound"
     bound_ns = goal.bound_ns
