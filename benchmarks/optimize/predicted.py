@@ -58,7 +58,7 @@ HEAD = (
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("models", nargs="*", choices=[*MODELS, []], default=list(MODELS))
+    parser.add_argument("models", nargs="*", choices=[*MODELS, []], default=[])
     parser.add_argument("--seconds", type=float, default=12.0, help="of each run")
     parser.add_argument("--wire", choices=("json", "binary"), default="json")
     parser.add_argument("--without-fp32", action="store_true", help="only the chosen points")

@@ -26,7 +26,7 @@ BUDGETS = {"magika": "150s", "minilm": "240s", "digits": "60s", "digits-cnn": "9
 
 def main() -> int:
     parser = argparse.ArgumentParser(description="Optimise four real models.")
-    parser.add_argument("models", nargs="*", choices=[*MODELS, []], default=list(MODELS))
+    parser.add_argument("models", nargs="*", choices=[*MODELS, []], default=[])
     parser.add_argument("--budget", help="for each model; by default " + ", ".join(map(" ".join, BUDGETS.items())))
     parser.add_argument("--objective", help="for all of them, in place of each one's own")
     parser.add_argument("--again", action="store_true", help="also what was measured before")

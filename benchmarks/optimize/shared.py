@@ -140,7 +140,7 @@ def load_rows(name: str) -> Path:
     """Some of a model's examples without their labels, for the load generator."""
     _, data, _ = prepare(name, BUILD)
     place = BUILD / f"{name}.load.npz"
-    if not place.exists():
+    if not place.exists() or place.stat().st_mtime < data.stat().st_mtime:
         with np.load(data) as archive:
             which = np.random.default_rng(2).permutation(len(archive["label"]))[:LOAD_ROWS]
             columns: dict[str, Any] = {key: archive[key][which] for key in archive.files if key != "label"}
