@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import httpx
 import numpy as np
 import onnx
 from onnx import TensorProto, helper
@@ -38,3 +39,10 @@ def test_an_image_comes_as_it_is(pack: Callable[..., str], serve: Callable[..., 
     assert node.ask("POST", path, {"images": [encoded, encoded]}).json == [raw, raw]
     wrong = node.ask("POST", path, b"GIF89a", headers={"content-type": "image/gif"})
     assert (wrong.status, "expected a JPEG, PNG or WebP image" in wrong.error) == (400, True)
+    form, kind = encode_form([("images", buffer.getvalue()), ("images", buffer.getvalue())])
+    assert node.ask("POST", path, form, headers={"content-type": kind}).json == [raw, raw]
+
+
+def encode_form(files: list[tuple[str, bytes]]) -> tuple[bytes, str]:
+    request = httpx.Request("POST", "http://x", files=files)
+    return request.read(), request.headers["content-type"]

@@ -48,6 +48,7 @@ from setpoint.core.errors import (
     WorkerLost,
     error_of,
 )
+from setpoint.core.form import is_form, pack_form, unpack_form
 from setpoint.core.limits import MIB, Limits
 from setpoint.core.manifest import (
     EMBED,
@@ -134,5 +135,8 @@ __all__ = [
     "embedding_form",
     "encode_bytes_tensor",
     "error_of",
+    "is_form",
+    "pack_form",
     "split_reference",
+    "unpack_form",
 ]

@@ -9,7 +9,8 @@ from typing import Any
 import msgspec
 
 from setpoint.authoring import REQUIRED, Contract, decoder
-from setpoint.core import InvalidRequest
+from setpoint.core import InvalidRequest, is_form, unpack_form
+from setpoint.engines.python_form import FormReader
 
 Body = bytes | memoryview
 _PLACED = re.compile(r"(?P<what>.*?)(?: - at `\$(?P<place>[^`]*)`)?", re.DOTALL)
@@ -26,12 +27,13 @@ class RequestReader:
         self.names = tuple(argument.name for argument in contract.arguments)
         self._decode = decoder(contract.request_type()).decode
         self._contract = contract
+        self._form = FormReader(contract)
 
     def arguments(self, body: Body, raw: bool = False) -> tuple[Any, ...]:
         """The arguments in the method's order, defaults filled in.
 
         Args:
-            body: a JSON object; empty where the endpoint needs nothing.
+            body: a JSON object, or a form as ``pack_form`` makes it; empty where the endpoint needs nothing.
             raw: the body is the bytes argument itself.
 
         Raises:
@@ -39,6 +41,8 @@ class RequestReader:
         """
         if raw:
             return self._from_raw(body)
+        if is_form(body):
+            return self._form.arguments(unpack_form(body))
         try:
             return msgspec.structs.astuple(self._decode(body or b"{}"))
         except msgspec.MsgspecError as error:

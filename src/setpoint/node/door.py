@@ -12,7 +12,7 @@ from setpoint.node.shared_memory import Regions
 from setpoint.node.slices import Slices
 from setpoint.wire import CODINGS, deflate, inflate
 
-_JSON = b"application/json"
+JSON = b"application/json"
 _NOT_JSON = (b"application/octet-stream", b"multipart/form-data")
 Handler = Callable[[Exchange], None]
 
@@ -82,14 +82,13 @@ class Door:
             )
         # Others are tried whatever they are called: curl calls JSON a form.
         headers = exchange.headers
-        content_type = headers.get(b"content-type", _JSON)
-        if content_type != _JSON and content_type.split(b";", 1)[0].strip().lower() in _NOT_JSON:
+        content_type = headers.get(b"content-type", JSON)
+        if content_type != JSON and content_type.split(b";", 1)[0].strip().lower() in _NOT_JSON:
             raise UnsupportedMedia(f"expected application/json, got {content_type.decode('latin-1')[:80]}")
         if b"inference-header-content-length" in headers:
             raise UnsupportedMedia("binary tensor data is for routes of the Open Inference Protocol, under /v2/")
 
 
-def is_json(exchange: Exchange) -> bool:
-    """Whether the body says that it is JSON."""
-    content_type = exchange.headers.get(b"content-type", b"")
-    return content_type.split(b";", 1)[0].strip().lower() == _JSON
+def media_type(exchange: Exchange) -> bytes:
+    """What the body says that it is, without parameters; empty where it does not."""
+    return exchange.headers.get(b"content-type", b"").split(b";", 1)[0].strip().lower()

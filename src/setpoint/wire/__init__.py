@@ -11,6 +11,7 @@ from setpoint.wire.infer_request import InferRequest
 from setpoint.wire.json_body import decoding
 from setpoint.wire.json_tensor import refuse_overflow
 from setpoint.wire.metadata import model_metadata, server_metadata
+from setpoint.wire.native_form import FORM, file_arguments, read_form
 from setpoint.wire.native_json import NativeTensorCodec, check_object, count_rows
 from setpoint.wire.openai_embeddings import (
     EmbeddingsRequest,
@@ -35,6 +36,7 @@ from setpoint.wire.v2_statistics import statistics, statistics_entry
 __all__ = [
     "BINARY",
     "CODINGS",
+    "FORM",
     "JSON_LENGTH",
     "NO_SHARED_MEMORY",
     "SHARED_MEMORY_OFF",
@@ -64,6 +66,7 @@ __all__ = [
     "docs_page",
     "encode_embeddings",
     "example_of",
+    "file_arguments",
     "generate_error",
     "headers_of",
     "infer_example",
@@ -77,6 +80,7 @@ __all__ = [
     "nested_example",
     "no_text",
     "openapi_document",
+    "read_form",
     "refuse_overflow",
     "server_metadata",
     "sse",

@@ -7,6 +7,7 @@ from typing import Any
 from urllib.parse import quote
 
 from setpoint.core import Endpoint, ModelManifest
+from setpoint.wire.native_form import file_arguments, is_file
 from setpoint.wire.openapi_examples import REFERENCE, example_of
 from setpoint.wire.openapi_openai import openai_paths, openai_schemas, openai_tags
 from setpoint.wire.openapi_parts import ON_POST, Json, error_responses, errors, json_answer, with_example
@@ -65,6 +66,8 @@ def _native(model: str, endpoint: Endpoint, schemas: Json) -> Json:
     content: Json = {"application/json": with_example({"schema": body}, example_of(body, schemas))}
     if endpoint.body == "bytes":
         content["application/octet-stream"] = {}  # any bytes: OpenAPI 3.1 says so by giving no schema
+    if file_arguments(endpoint):
+        content["multipart/form-data"] = {"schema": _form(body)}
     words = {"summary": endpoint.summary, "description": _native_description(endpoint)}
     return {
         "tags": [model],
@@ -73,6 +76,20 @@ def _native(model: str, endpoint: Endpoint, schemas: Json) -> Json:
         "requestBody": {"required": bool(required), "content": content},
         "responses": {"200": _native_answer(model, endpoint)} | errors(*ON_POST),
     }
+
+
+def _form(body: Json) -> Json:
+    """The same object as a form, in which a file is its bytes."""
+    return body | {"properties": {name: _field(schema) for name, schema in body["properties"].items()}}
+
+
+def _field(schema: Json) -> Json:
+    if not is_file(schema):
+        return schema
+    if schema.get("type") == "array":
+        return schema | {"items": _field(schema["items"])}
+    told = {key: schema[key] for key in ("title", "description") if key in schema}
+    return told | {"contentMediaType": "application/octet-stream"}
 
 
 def _native_description(endpoint: Endpoint) -> str:
@@ -85,6 +102,11 @@ def _native_description(endpoint: Endpoint) -> str:
     if endpoint.body == "bytes":
         row = "one row as the bytes themselves" if endpoint.batch_rows else "the bytes themselves"
         sentences.append(f"The body may also be {row}, with any content type but JSON.")
+    if file_arguments(endpoint):
+        sentences.append(
+            "Or a form, its fields called as the arguments: files and words as they are, other values as JSON; a list"
+            " takes one part for each element."
+        )
     if endpoint.streams:
         sentences.append("Streams server-sent events; the data of each is one JSON document.")
     return " ".join(sentences)

@@ -105,7 +105,8 @@ class TensorRequest(Request):
 
 
 class CallRequest(Request):
-    """A JSON body (or a raw one) for an endpoint of a Python class; answered with JSON."""
+    """A JSON body (or a form as ``pack_form`` makes it, or a raw one) for an endpoint of a Python class; answered with
+    JSON."""
 
     __slots__ = ("body", "raw")
 

@@ -186,9 +186,13 @@ def test_errors_are_documented_with_one_body() -> None:
 
 def test_raw_bodies_and_streams_say_so() -> None:
     picture = DOCUMENT["paths"]["/models/everything/picture"]["post"]
-    assert set(picture["requestBody"]["content"]) == {"application/json", "application/octet-stream"}
+    content = picture["requestBody"]["content"]
+    assert set(content) == {"application/json", "application/octet-stream", "multipart/form-data"}
+    file = next(iter(content["multipart/form-data"]["schema"]["properties"].values()))
+    assert file["contentMediaType"] == "application/octet-stream"
+    assert "contentEncoding" not in file
     scalars = DOCUMENT["paths"]["/models/everything/scalars"]["post"]
-    assert set(scalars["requestBody"]["content"]) == {"application/json"}
+    assert set(scalars["requestBody"]["content"]) == {"application/json", "multipart/form-data"}  # bytes among them
     assert scalars["summary"] == "Take scalars."
     words = DOCUMENT["paths"]["/models/everything/words"]["post"]
     assert set(words["responses"]["200"]["content"]) == {"text/event-stream"}
