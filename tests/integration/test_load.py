@@ -24,7 +24,7 @@ from unruly import CAPACITY_PER_S, STALL_S, Unruly, unruly_server
 from setpoint.plan import LoadPlan, parse_arrivals, run_load
 from setpoint.plan.load.transport import Done
 
-LIMIT_S = 60
+LIMIT_S = 300  # a guard against hanging, not a promise
 
 
 def setpoint_load(url: str, *options: str, code: int | None = 0) -> dict[str, Any]:
@@ -214,7 +214,8 @@ def test_answers_of_every_form_are_read_to_their_end(server: tuple[str, Unruly],
 
 def test_the_largest_rate_that_is_held_is_found(server: tuple[str, Unruly]) -> None:
     url, _ = server
-    options = ("--find-max", "--rate", "100", "--for", "1s", "--attain", "90%", "--deadline", "100ms", "--body", "{}")
+    # The deadline is long, for lags of 5 % of it make a probe void and a busy machine lags.
+    options = ("--find-max", "--rate", "100", "--for", "2s", "--attain", "90%", "--deadline", "400ms", "--body", "{}")
     record = setpoint_load(f"{url}/limited", *options, code=None)
     found = record["maximum"]
     assert found["rate_per_s"] is not None

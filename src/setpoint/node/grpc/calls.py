@@ -16,7 +16,7 @@ from setpoint.wire import model_metadata, server_metadata
 
 _WATCH_S = 0.25
 """How often a watched status is looked at. It changes a few times in a node's life."""
-_LAST_WORD_S = 0.2
+_LAST_WORD_S = 0.5
 INFERENCE = "inference.GRPCInferenceService"
 HEALTH = "grpc.health.v1.Health"
 REFLECTION = tuple(f"grpc.reflection.{version}.ServerReflection" for version in ("v1", "v1alpha"))
