@@ -13,10 +13,20 @@ from typing import TYPE_CHECKING, cast
 
 from setpoint.core import RequestError, SetpointError
 from setpoint.node.http.exchange import Exchange, respond_error
-from setpoint.node.http.head import CLOSE, CONTINUE, KEEP_ALIVE, Headers, response_head, stream_head
+from setpoint.node.http.head import (
+    CLOSE,
+    CONTINUE,
+    JSON,
+    KEEP_ALIVE,
+    Headers,
+    json_response,
+    response_head,
+    stream_head,
+)
 from setpoint.node.http.pace import Pace
 from setpoint.node.http.reading import Phase, RequestReader
 from setpoint.node.http.refusals import header_too_slow
+from setpoint.node.http.straight_body import StraightBody
 
 if TYPE_CHECKING:
     from setpoint.node.http.server import HttpServer
@@ -74,6 +84,7 @@ class HttpConnection(RequestReader):
         for exchange in left:
             if not exchange.complete:
                 exchange.disconnected()
+        self._straight = None
         self._forget_body()
         del self._parser  # it holds this connection's methods: the two would wait for the garbage collector
 
@@ -116,9 +127,10 @@ class HttpConnection(RequestReader):
         limit = self._limits.pipeline_limit
         if not self._read_paused and self._handled < limit and len(self._exchanges) < limit:
             self._handled += 1
-            self._server.began()
+            server = self._server
+            server.in_flight += 1
             self._exchanges.append(exchange)
-            self._server.handle(exchange)
+            server.handle(exchange)
         elif len(self._backlog) < _BACKLOG_LIMIT_REQUESTS:
             self._server.began()
             self._backlog.append(exchange)
@@ -132,6 +144,17 @@ class HttpConnection(RequestReader):
         if not self._exchanges:
             self._write(CONTINUE)
 
+    def _straight_body(self, declared_bytes: int, pieces: list[bytes | bytearray]) -> StraightBody | None:
+        if self._transport.get_extra_info("sslcontext") is not None:
+            return None  # what the kernel holds is no measure of what there is to read
+        straight = StraightBody(self, self._transport, declared_bytes, pieces)
+        self._transport.set_protocol(straight)
+        return straight
+
+    def _read_on(self) -> None:
+        if not self._transport.is_closing():
+            self._transport.set_protocol(self)
+
     # --- the exchanges' side -------------------------------------------------------------------------------------
 
     def answer(self, exchange: Exchange, status: int, body: bytes, content_type: bytes, headers: Headers) -> None:
@@ -141,9 +164,12 @@ class HttpConnection(RequestReader):
         lines = exchange.lines
         if self._ending or server.draining or not exchange.keep_alive or exchange.http_10:
             lines += self._connection_line(exchange)
-        said = response_head(status, content_type, len(body), headers, exchange.request_id, lines)
-        if exchange.method != b"HEAD":
-            said += body
+        if status == 200 and content_type is JSON and not headers and exchange.method != b"HEAD":
+            said = json_response(body, exchange.request_id, lines)
+        else:
+            said = response_head(status, content_type, len(body), headers, exchange.request_id, lines)
+            if exchange.method != b"HEAD":
+                said += body
         exchanges = self._exchanges
         if not exchanges or exchanges[0] is not exchange:
             exchange.hold(said)
@@ -154,7 +180,9 @@ class HttpConnection(RequestReader):
             if len(exchanges) == 1 and not self._backlog:  # what nearly always happens, without the loops
                 exchanges.popleft()
                 exchange.on_disconnect = None
-                server.ended()
+                server.in_flight -= 1
+                if server.draining:
+                    server.ended(0)
                 if not exchange.keep_alive:
                     self._close()
                 return
@@ -286,6 +314,8 @@ class HttpConnection(RequestReader):
         if self._pace is None or self._paced_since_ns != self._phase_since_ns:
             self._paced_since_ns = self._phase_since_ns
             self._pace = Pace(self._limits, self._phase_since_ns)
+        if self._straight is not None:
+            self._straight.look()
         if (timeout := self._pace.judge(now_ns, self._body_bytes)) is not None:
             self._refuse(timeout)
 
