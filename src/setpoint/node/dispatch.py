@@ -239,12 +239,8 @@ class Dispatch:
             return
         # The worker computes the next batch while this one's answers are written: those lie in the other arena.
         self._batch_done(slot, rows, report.run_ns)
-        outputs = BatchOutputs(arrays, together=together)
-        start = 0
-        for request in batch:
-            end = start + request.rows
-            self._ledger.outputs(request, outputs, start, end, report.run_ns)
-            start = end
+        outputs = BatchOutputs(arrays, together=together, single=together and rows == len(batch))
+        self._ledger.batch(batch, outputs, report.run_ns)
 
     def _answered(self, slot: Slot, worker: WorkerHandle, report: Answered) -> None:
         batch = cast("Sequence[CallRequest]", slot.release())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from setpoint.core import InternalError, SetpointError
@@ -30,6 +30,33 @@ class Ledger:
         self._now_ns = now_ns
         self._on_bug = on_bug
         self.cache: ResponseCache | None = None
+
+    def batch(self, requests: Sequence[TensorRequest], outputs: BatchOutputs, run_ns: int) -> None:
+        """Answer each request of a batch with its rows; as ``outputs``, and counted together."""
+        now_ns = self._now_ns
+        answered: list[Request] = []
+        ended_ns: list[int] = []
+        start = 0
+        try:
+            for request in requests:
+                end = start + request.rows
+                if request.gone:
+                    self._write_off(request)
+                else:
+                    request.run_ns = run_ns
+                    try:
+                        request.answer(outputs, start, end)
+                    except Exception as error:
+                        self._not_written(request, error)
+                    else:
+                        request.ended = True
+                        answered.append(request)
+                        ended_ns.append(now_ns())
+                if self.cache is not None:
+                    self.cache.keep_outputs(request, outputs, start, end)
+                start = end
+        finally:
+            self._metrics.answered_together(answered, ended_ns)
 
     def outputs(self, request: TensorRequest, outputs: BatchOutputs, start: int, end: int, run_ns: int) -> None:
         """Answer with rows ``start`` to ``end`` of a batch's outputs."""

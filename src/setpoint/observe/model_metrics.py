@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from typing import Protocol
 
 from setpoint.core import RefusedError, RequestError, SetpointError
@@ -92,6 +93,30 @@ class ModelMetrics:
         self.queue_ns.add(request.started_ns - request.arrived_ns)
         self.run_ns.add(request.run_ns)
         self.reached(request, now_ns)
+
+    def answered_together(self, requests: Sequence[EndedRequest], ended_ns: Sequence[int]) -> None:
+        """A worker's answers to the requests of one batch were written, at these times: ``answered`` for each.
+
+        One batch has one variant and one run; and what is added up in one call costs half.
+        """
+        if not requests:
+            return
+        first = requests[0]
+        self.run_ns.add(first.run_ns, len(requests))
+        self.queue_ns.add_all([request.started_ns - request.arrived_ns for request in requests])
+        self.total_ns.add_all([end_ns - request.arrived_ns for request, end_ns in zip(requests, ended_ns, strict=True)])
+        counts = self.counts
+        counts.answers[first.variant] = counts.answers.get(first.variant, 0) + len(requests)
+        late = 0
+        for request, end_ns in zip(requests, ended_ns, strict=True):
+            if 0 < request.deadline_ns < end_ns:
+                late += 1
+                if request.tenant:
+                    counts.tenant(request.tenant).late += 1
+            elif request.tenant:
+                counts.tenant(request.tenant).in_time += 1
+        counts.late += late
+        counts.in_time += len(requests) - late
 
     def reached(self, request: EndedRequest, now_ns: int) -> None:
         """An answer was written that no worker made for this request."""

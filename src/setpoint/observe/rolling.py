@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from setpoint.observe.histogram import Histogram, merged
 
@@ -18,16 +18,18 @@ class RollingHistogram:
     histogram of all time against copies of it: sixty copies of some hundred buckets for every model.
 
     Attributes:
-        add: counts a value; the newest slot's own method, so that nothing is called on the way to it.
+        add, add_all: count a value, or some; the newest slot's own methods, so that nothing is called on the way to it.
     """
 
-    __slots__ = ("_before", "_next_ns", "_slots", "add")
+    __slots__ = ("_before", "_next_ns", "_slots", "add", "add_all")
 
     def __init__(self) -> None:
         self._before = Histogram()
         self._slots: deque[Histogram] = deque([Histogram()])
         self._next_ns = 0
-        self.add: Callable[[int], None] = self._slots[-1].add
+        self.add: Callable[..., None]
+        self.add_all: Callable[[Sequence[int]], None]
+        self._use_newest()
 
     def roll(self, now_ns: int) -> None:
         """Called about once a second: begins a new slot every ten."""
@@ -44,7 +46,10 @@ class RollingHistogram:
         if len(self._slots) == _SLOTS:
             self._before.merge(self._slots.popleft())
         self._slots.append(Histogram())
-        self.add = self._slots[-1].add
+        self._use_newest()
+
+    def _use_newest(self) -> None:
+        self.add, self.add_all = self._slots[-1].add, self._slots[-1].add_all
 
     def last_minute(self) -> Histogram:
         """Of the last 50 to 60 seconds."""

@@ -119,3 +119,27 @@ def test_shares_are_of_the_answers(answers: dict[str, int], shares: dict[str, fl
     counts = RequestCounts()
     counts.answers.update(answers)
     assert counts.shares() == shares
+
+
+@given(
+    st.lists(
+        st.tuples(st.integers(0, 50), st.integers(0, 50), st.sampled_from(["", "a", "b"]), st.integers(0, 80)),
+        max_size=20,
+    )
+)
+def test_answers_counted_together_are_those_counted_one_by_one(ends: list[tuple[int, int, str, int]]) -> None:
+    together, each = ModelMetrics(), ModelMetrics()
+    requests = [Ended(arrived_ms * MS, deadline_ms * MS, tenant) for arrived_ms, deadline_ms, tenant, _ in ends]
+    ended_ns = [end_ms * MS for *_, end_ms in ends]
+    together.answered_together(requests, ended_ns)
+    for request, end_ns in zip(requests, ended_ns, strict=True):
+        each.answered(request, end_ns)
+    for name in ("queue_ns", "run_ns", "total_ns"):
+        assert getattr(together, name).all_time().rows() == getattr(each, name).all_time().rows()
+    for name in ("in_time", "late", "answers"):
+        assert getattr(together.counts, name) == getattr(each.counts, name)
+    for name, counts in each.counts.tenants.items():
+        assert (together.counts.tenant(name).in_time, together.counts.tenant(name).late) == (
+            counts.in_time,
+            counts.late,
+        )

@@ -80,3 +80,13 @@ def test_mean_and_maximum_are_exact_and_rows_hold_every_value() -> None:
 
 def test_a_time_before_its_beginning_counts_as_none() -> None:
     assert histogram_of([-5, 0]).rows() == [(0, 2)]
+
+
+@given(st.lists(st.integers(-(10**6), 10**12), min_size=1), st.integers(-5, 10**9), st.integers(1, 40))
+def test_adding_many_at_once_is_adding_each(values: list[int], value: int, times: int) -> None:
+    together, each = Histogram(), Histogram()
+    together.add_all(values)
+    together.add(value, times)
+    for one in (*values, *[value] * times):
+        each.add(one)
+    assert (together.counts, together.total, together.max) == (each.counts, each.total, each.max)

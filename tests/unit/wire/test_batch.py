@@ -52,6 +52,35 @@ def test_each_request_gets_its_own_rows_natively(
             assert same(read(value, array[start:end]), array[start:end])
 
 
+@given(batches(list(DATATYPES)), st.booleans())
+def test_answers_written_for_a_whole_batch_at_once_are_those_written_one_by_one(
+    batch: tuple[Signature, list[NDArray[Any]], list[tuple[int, int]]], native: bool
+) -> None:
+    signature, arrays_, _ = batch
+    specs = tuple(TensorSpec(f"{spec.name} 5%b%", spec.datatype, spec.shape) for spec in signature.outputs)
+    signature = Signature((), specs, True)
+    codec = NativeTensorCodec(signature) if native else V2Codec(signature, "m%s", "1")
+    one_by_one, at_once = (BatchOutputs(arrays_, together=True, single=single) for single in (False, True))
+    if not native and any(not spec.type.json_number for spec in specs):
+        return
+    rows = range(len(arrays_[0]))
+    written = [codec.encode(InferRequest([], 1, ()), one_by_one, row, row + 1) for row in rows]
+    assert [codec.encode(InferRequest([], 1, ()), at_once, row, row + 1) for row in rows] == written
+
+
+def test_who_wants_something_else_gets_it_beside_those_who_want_the_usual() -> None:
+    specs = (TensorSpec("a", "FP32", (FREE,)), TensorSpec("b", "INT64", (FREE, 2)))
+    codec = V2Codec(Signature((), specs, True), "m", "1")
+    arrays_: list[NDArray[Any]] = [np.array([1, 2, 3], np.float32), np.arange(6).reshape(3, 2)]
+    outputs = BatchOutputs(arrays_, together=True, single=True)
+    usual = json.loads(codec.encode(InferRequest([], 1, ()), outputs, 0, 1))
+    named = json.loads(codec.encode(InferRequest([], 1, (), id="7"), outputs, 1, 2))
+    chosen = json.loads(codec.encode(InferRequest([], 1, (), wanted=(1,)), outputs, 2, 3))
+    assert [output["data"] for output in usual["outputs"]] == [[1.0], [0, 1]]
+    assert (named["id"], [output["data"] for output in named["outputs"]]) == ("7", [[2.0], [2, 3]])
+    assert [output["data"] for output in chosen["outputs"]] == [[4, 5]]
+
+
 @pytest.mark.parametrize("elements", [1, 63, 64, 65, 200])
 @pytest.mark.parametrize("datatype", ["FP32", "FP64", "INT64", "BOOL", "UINT8"])
 def test_rows_of_any_width(elements: int, datatype: str) -> None:
