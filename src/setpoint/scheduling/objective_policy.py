@@ -116,7 +116,8 @@ class ObjectivePolicy(Policy[T]):
         queue = self.queue
         fastest = laws.fastest
         order_ns = request.deadline_ns + lead_ns
-        batches, beside = divmod(lane.rows_before(order_ns), self._batch_rows(lane, fastest))
+        batch_rows = self._batch_rows(lane, fastest)
+        batches, beside = divmod(lane.rows_before(order_ns), batch_rows)
         others_ns = 0.0
         if len(queue.lanes) > (1 if lane.items else 0):
             for other in queue.lanes.values():
@@ -125,9 +126,9 @@ class ObjectivePolicy(Policy[T]):
                     size = self._batch_rows(other, aim)
                     full, rest = divmod(rows, size)
                     others_ns += full * aim.wait_ns(size) + (aim.wait_ns(rest) if rest else 0.0)
-        begin_ns = pool.start_ns(batches, fastest.wait_ns(fastest.batch_rows), now_ns)
+        begin_ns = pool.start_ns(batches, fastest.wait_ns(batch_rows), now_ns)
         begin_ns += others_ns / max(1, pool.workers)
-        return begin_ns - now_ns + fastest.hoped_ns(fastest.batch_rows if batches else beside + request.rows)
+        return begin_ns - now_ns + fastest.hoped_ns(batch_rows if batches else beside + request.rows)
 
     def put_back(self, request: T, pool: Pool, now_ns: int) -> None:
         """Wait again."""
@@ -214,7 +215,11 @@ class ObjectivePolicy(Policy[T]):
         plan = self._plan
         queue_rows = self.queue.rows
         fastest_index = laws.fastest_index
-        most_rows = 1 if lane.key is ALONE else laws.fastest.batch_rows if lane.mixed else self.terms.batch_limit_rows
+        most_rows = (
+            self.terms.batch_limit_rows
+            if lane.key is not ALONE and not lane.mixed
+            else self._batch_rows(lane, laws.fastest)
+        )
         for index, prediction in enumerate(laws.variants):
             within = prediction.rows_within(budget_ns)
             if within < lane.items[0].rows and index != fastest_index:
@@ -260,7 +265,10 @@ class ObjectivePolicy(Policy[T]):
         return True
 
     def _batch_rows(self, lane: Lane[T], prediction: Prediction) -> int:
-        return 1 if lane.key is ALONE else prediction.batch_rows
+        if lane.key is ALONE:
+            return 1
+        # Who crowds the queue must not make the runs long that those within their shares wait for and are part of.
+        return prediction.brisk_rows if self._shares.uneven else prediction.batch_rows
 
     def _tightest(self, lane: Lane[T], most_rows: int) -> int:
         """Place of the earliest deadline among those that would share a batch; the first, but for mixed orders."""
@@ -314,6 +322,8 @@ class ObjectivePolicy(Policy[T]):
             self._reserve.relax(elapsed_ns, self._predictor.spare_ns)
             self._plan.judge(use, rising, now_ns)
             self._shares.forget_idle(now_ns)
+            if self._shares.several:
+                self._shares.weigh(self._predictor.row_ns, now_ns)
         self._ticked_ns = now_ns
 
     def _laws_of(self, lane: Lane[T], request: T) -> LanePredictions:

@@ -34,6 +34,8 @@ PRIOR_WEIGHT = 20
 """Batches that the profile's word counts for at the beginning."""
 _LEAST, _MOST = 0.02, 50.0
 """Bounds of a correction. Wide, since a profile is of one shape: longer sequences may take ten times as long."""
+_BRISK = 0.9
+"""Share of the attainable rate that short runs keep."""
 _SIZES = (1, 2, 3, *(step << power for power in range(9) for step in (4, 5, 6, 7)))
 """Batch sizes that are compared: each one up to 8, then four to a doubling."""
 
@@ -48,6 +50,7 @@ class Prediction:
             a bound that is held for most is better than an empty promise to hold it for all, and nobody served.
         batch_rows: the batch to aim for: the smallest that reaches all but a few per cent of the attainable rate.
         rows_per_s: that rate, of all workers together; infinite while nothing is known, 0 where no batch is in time.
+        brisk_rows: a smaller batch, which gives up some of that rate for shorter runs.
     """
 
     __slots__ = (
@@ -63,6 +66,7 @@ class Prediction:
         "_stall_ns",
         "_usual",
         "batch_rows",
+        "brisk_rows",
         "crowded",
         "most_rows",
         "observed_ns",
@@ -90,7 +94,7 @@ class Prediction:
         self.crowded = self.tight = False
         self.observed_ns = 0
         self.most_rows = self._law.most_rows
-        self.batch_rows = self.most_rows
+        self.batch_rows = self.brisk_rows = self.most_rows
         self.rows_per_s = inf
 
     def ns(self, rows: int) -> float:
@@ -176,7 +180,8 @@ class Prediction:
         self._set_stall()
         self.tight = False
         if self.typical_ns(1) <= 0:
-            self.batch_rows, self.rows_per_s = self.most_rows, inf
+            self.batch_rows = self.brisk_rows = self.most_rows
+            self.rows_per_s = inf
             return
         turns = 1.0 + 1.0 / workers
         sizes, rates, scores, rooms = [], [], [], []
@@ -192,11 +197,12 @@ class Prediction:
             # Even single rows cannot all wait for the one before: some are in time, if no more come than can run.
             self.tight = self.ns(1) > bound_ns
             single_ns = self.ns(1)
-            self.batch_rows = 1
+            self.batch_rows = self.brisk_rows = 1
             self.rows_per_s = workers * 1e9 / single_ns if single_ns <= bound_ns else 0.0
             return
-        enough = max(scores) * (1.0 - flat_tolerance)
-        at = next(index for index, score in enumerate(scores) if score >= enough)
+        best = max(scores)
+        at = next(index for index, score in enumerate(scores) if score >= best * (1.0 - flat_tolerance))
+        self.brisk_rows = next(size for size, score in zip(sizes, scores, strict=True) if score >= best * _BRISK)
         self.batch_rows, self.rows_per_s = sizes[at], workers * 1e9 * rates[at]
         self._room_ns = rooms[at]
         self._set_stall()

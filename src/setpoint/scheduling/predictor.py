@@ -113,6 +113,7 @@ class Predictor:
 
     Attributes:
         spare_ns: what the bound leaves beyond the run of a batch, in the lane where that is most; as of ``refresh``.
+        row_ns: what a row costs all workers together, in the lane where that is most; likewise.
     """
 
     def __init__(
@@ -130,7 +131,7 @@ class Predictor:
         self._workers = 1
         self._within_ns = terms.bound_ns - terms.margin_ns
         self._observe_again_ns = 0
-        self.spare_ns = 0.0
+        self.spare_ns = self.row_ns = 0.0
 
     def lane(self, key: Hashable) -> LanePredictions:
         """The predictions of a lane; a new one begins with what the profiles say."""
@@ -170,7 +171,7 @@ class Predictor:
         self._workers = max(1, workers)
         use = [0.0] * len(terms.variants)
         rising = False
-        self.spare_ns = 0.0
+        self.spare_ns = self.row_ns = 0.0
         for lane in self._lanes.values():
             lane.measure_demand(elapsed_s)
             if lane.demand_rows_per_s < 1e-3:
@@ -180,6 +181,8 @@ class Predictor:
                 if now_ns - prediction.observed_ns > _FORGIVEN_AFTER_NS:
                     prediction.forgive()
             lane.aim(self._workers, self._within_ns, terms.flat_tolerance)
+            if 0 < lane.fastest.rows_per_s < inf:
+                self.row_ns = max(self.row_ns, 1e9 / lane.fastest.rows_per_s)
             self.spare_ns = max(self.spare_ns, self._within_ns - lane.fastest.ns(lane.fastest.batch_rows))
             for index, prediction in enumerate(lane.variants):
                 attainable = prediction.rows_per_s

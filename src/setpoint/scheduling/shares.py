@@ -16,6 +16,8 @@ from typing import TypeVar
 from setpoint.scheduling.schedulable import Schedulable
 
 T = TypeVar("T", bound=Schedulable)
+_ACTIVE_NS = 1_000_000_000
+"""So long after a tenant's last request others are held to shorter runs for it."""
 _REMEMBERED_NS = 10_000_000_000
 """A tenant counts as active for so long after its last request."""
 
@@ -31,9 +33,15 @@ class _Account:
 
 
 class FairShares:
-    """Counters of tenants. With a single tenant it does nothing, and costs nothing."""
+    """Counters of tenants. With a single tenant it does nothing, and costs nothing.
 
-    __slots__ = ("_accounts", "_allowance_ns", "_node_ns", "_weights", "_weights_sum", "only", "several")
+    Attributes:
+        only: the tenant while there is one.
+        several: whether there are more.
+        uneven: one of them asks for more than its share while another does not; as of ``weigh``.
+    """
+
+    __slots__ = ("_accounts", "_allowance_ns", "_node_ns", "_weights", "_weights_sum", "only", "several", "uneven")
 
     def __init__(self, weights: Mapping[str, float], allowance_ns: int) -> None:
         """Know nobody.
@@ -48,6 +56,7 @@ class FairShares:
         self._node_ns = 0.0
         self.only: str | None = None
         self.several = False
+        self.uneven = False
 
     def is_several(self, tenant: str, waiting: Iterable[Schedulable], now_ns: int) -> bool:
         """Whether there is more than one tenant, this one included; ``waiting`` is counted when the second appears."""
@@ -102,6 +111,15 @@ class FairShares:
             account.waiting_rows -= request.rows
             account.counter_ns += request.rows * row_ns / account.weight
 
+    def weigh(self, row_ns: float, now_ns: int) -> None:
+        """See whether one tenant crowds the queue while another stays within its share: ``uneven``."""
+        ahead_ns = [
+            account.counter_ns + account.waiting_rows * row_ns / account.weight - self._node_ns
+            for account in self._accounts.values()
+            if now_ns - account.last_ns < _ACTIVE_NS
+        ]
+        self.uneven = len(ahead_ns) > 1 and max(ahead_ns) > 0.0 and min(ahead_ns) < -0.5 * self._allowance_ns
+
     def forget_idle(self, now_ns: int) -> None:
         """Forget tenants that asked for nothing of late; the last one left is alone again."""
         idle = [
@@ -115,4 +133,4 @@ class FairShares:
             self.only = next(iter(self._accounts), None)
             self._accounts.clear()
             self._weights_sum = 0.0
-            self.several = False
+            self.several = self.uneven = False

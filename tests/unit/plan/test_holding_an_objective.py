@@ -134,7 +134,7 @@ def test_a_tenant_at_ten_times_its_share_hardly_moves_a_quiet_ones_latency(quiet
     before, after = beside.tenants["quiet"], under.tenants["quiet"]
     assert after.offered == before.offered
     assert after.p99_ms < 1.2 * before.p99_ms
-    assert after.answered_in_time > 0.9 * before.answered_in_time
+    assert after.answered_in_time > 0.97 * before.answered_in_time
     assert under.tenants["noisy"].answered_in_time < 0.2 * under.tenants["noisy"].offered
 
 

@@ -71,3 +71,21 @@ def test_idle_tenants_are_forgotten_and_the_last_one_is_alone_again() -> None:
     here.lead_ns(item, ROW_NS, 30 * S)
     here.forget_idle(31 * S)
     assert not here.is_several("a", [], 31 * S)
+
+
+def test_it_is_uneven_only_while_one_crowds_the_queue_and_another_that_asks_too_does_not() -> None:
+    here = shares()
+    served = [Item(tenant="a") for _ in range(40)]
+    for item in served:
+        here.lead_ns(item, ROW_NS, 0)
+        here.entered(item)
+    here.lead_ns(Item(tenant="b"), ROW_NS, 0)
+    here.weigh(ROW_NS, S // 2)
+    assert here.uneven, "a waits with 40 ms of work, b with none"
+    here.weigh(ROW_NS, 3 * S)
+    assert not here.uneven, "b asks no more"
+    greedy = shares()
+    enter(greedy, "a", 40)
+    enter(greedy, "b", 40)
+    greedy.weigh(ROW_NS, S // 2)
+    assert not greedy.uneven, "both crowd it"
