@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,19 +11,20 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
+Axes = list[int | str]
 FLOAT, INT64 = TensorProto.FLOAT, TensorProto.INT64
 
 
 def graph(
     nodes: list[onnx.NodeProto],
-    inputs: dict[str, list[int | str]],
-    outputs: dict[str, list[int | str]],
-    constants: dict[str, Any] = {},
-    kinds: dict[str, int] = {},
+    inputs: Mapping[str, Axes],
+    outputs: Mapping[str, Axes],
+    constants: Mapping[str, Any] = {},
+    kinds: Mapping[str, int] = {},
 ) -> onnx.ModelProto:
     """A graph of float32 tensors; ``kinds`` says which are not."""
 
-    def infos(tensors: dict[str, list[int | str]]) -> list[onnx.ValueInfoProto]:
+    def infos(tensors: Mapping[str, Axes]) -> list[onnx.ValueInfoProto]:
         return [helper.make_tensor_value_info(name, kinds.get(name, FLOAT), axes) for name, axes in tensors.items()]
 
     initializers = [numpy_helper.from_array(np.asarray(value), name) for name, value in constants.items()]
@@ -32,10 +34,8 @@ def graph(
 
 def scale(factor: float, columns: int = 2) -> onnx.ModelProto:
     """``y = factor · x``, by row."""
-    axes: list[int | str] = ["rows", columns]
-    return graph(
-        [helper.make_node("Mul", ["x", "f"], ["y"])], {"x": axes}, {"y": axes}, {"f": np.float32(factor)}
-    )
+    axes: Axes = ["rows", columns]
+    return graph([helper.make_node("Mul", ["x", "f"], ["y"])], {"x": axes}, {"y": axes}, {"f": np.float32(factor)})
 
 
 def total(columns: int = 2) -> onnx.ModelProto:

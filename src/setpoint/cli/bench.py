@@ -14,7 +14,7 @@ from setpoint.cli.references import complete_reference_or_path
 from setpoint.cli.sources import device_option, packing_options
 from setpoint.cli.table import print_json, render
 from setpoint.cli.units import Duration, format_bytes
-from setpoint.core import InvalidConfiguration, SystemClock
+from setpoint.core import COMPOSITION_ENGINE, InvalidConfiguration, SystemClock
 from setpoint.formats import PackOptions
 from setpoint.machine import fingerprint, on_device, read_machine
 from setpoint.optimize import (
@@ -92,6 +92,8 @@ def _measure(
 ) -> BenchResult:
     manifest = bundle.manifest
     chosen = manifest.variants[0] if variant is None else manifest.variant(variant)
+    if chosen.engine == COMPOSITION_ENGINE:
+        raise InvalidConfiguration(f"{bundle.reference} is a composition; setpoint load measures it as a whole")
     if manifest.signature is None or chosen.engine == "python":
         raise InvalidConfiguration(f"{bundle.reference} is a Python class; bench measures models that take tensors")
     if data is not None:

@@ -7,7 +7,7 @@ from typing import Any
 
 from setpoint.cli.table import render
 from setpoint.cli.units import format_bytes
-from setpoint.core import Endpoint, Profile, Variant
+from setpoint.core import Composition, Endpoint, Profile, Variant
 from setpoint.registry import Bundle
 
 _DIGEST_CHARACTERS = len("sha256:") + 12
@@ -95,6 +95,8 @@ def page(bundle: Bundle) -> str:
             right=("LEAST LEFT",),
         )
     )
+    if isinstance(manifest.composition, Composition):
+        sections.append(steps_table(manifest.composition))
     if manifest.profiles:
         sections.append(profiles_table(manifest.profiles))
     sections.append(
@@ -129,6 +131,25 @@ def profiles_table(profiles: Sequence[Profile]) -> str:
     right = ("THREADS", "1 ROW p50 / p99", "BEST ROWS", "p50 / p99", "ROWS/S", "MEMORY", "LOAD")
     table = render(("PROFILE", *right, "ON"), rows, right=right)
     return "\n".join([table, *(f"({number}) {kind}" for number, kind in enumerate(kinds, start=1))])
+
+
+def steps_table(composition: Composition) -> str:
+    """The graph: one row for each step, in an order in which they can run."""
+    rows = []
+    for step in composition.steps:
+        if step.part:
+            variant = composition.parts[step.part].variants[0]
+            endpoint = composition.parts[step.part].tensor_endpoint
+            runs = f"rows together, at most {endpoint.batch_rows}" if step.batched and endpoint is not None else "alone"
+            does, takes = f"{variant.engine} {step.part}/{_artifact_text(variant)}", ", ".join(step.inputs.values())
+        else:
+            weights = f" by {', '.join(f'{weight:g}' for weight in step.weights)}" if step.weights else ""
+            does, takes, runs = step.combination + weights, ", ".join(step.of), "in the node"
+        if step.when is not None:
+            place = f"[{step.when.at}]" if step.when.at >= 0 else ""
+            runs += f", when {step.when.of}{place} {step.when.word} {step.when.value}"
+        rows.append((step.name, does, takes, ", ".join(map(str, step.outputs)), runs))
+    return render(("STEP", "DOES", "TAKES", "GIVES", "RUNS"), rows)
 
 
 def _artifact_text(variant: Variant) -> str:

@@ -44,12 +44,12 @@ class Graph:
         inputs: of the whole; their numbers are their places.
         outputs: numbers of what the whole gives.
         uses: for each tensor, by how many steps and outputs it is needed.
+        by_row: tensors whose first axis counts rows, since somebody uses them so.
     """
 
     def __init__(self, composition: Composition, signature: Signature, parts: Mapping[str, ModelService]) -> None:
         self.inputs = signature.inputs
         numbers = {spec.name: number for number, spec in enumerate(signature.inputs)}
-        places: dict[str, int] = {}
         needs: list[list[int]] = []
         steps: list[ReadyStep] = []
         maker: dict[int, int] = {}
@@ -71,7 +71,6 @@ class Graph:
             needed = (*takes, condition)
             needs.append([maker[number] for number in needed if number in maker])
             steps.append(ReadyStep(step, part, endpoint, inputs, takes, condition, gives))
-            places[step.name] = place
         self.steps: Sequence[ReadyStep] = steps
         self.outputs = tuple(numbers[reference] for reference in composition.outputs)
         self.order = StepGraph(needs)
@@ -83,3 +82,9 @@ class Graph:
         for number in self.outputs:
             uses[number] += 1
         self.uses = tuple(uses)
+        self.by_row = frozenset(
+            number
+            for ready in steps
+            if ready.part is None or ready.step.batched
+            for number in (*ready.takes, ready.condition)
+        )

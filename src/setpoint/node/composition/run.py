@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -132,6 +132,7 @@ class Run:
     def begin(self) -> None:
         """Ask the first steps."""
         try:
+            self._check_rows(range(len(self._graph.inputs)), InvalidRequest, "the request has")
             for place in self._steps.begin():
                 if not self.over:
                     self._step(place)
@@ -207,8 +208,6 @@ class Run:
         batched = ready.step.batched
         rows = fewest(given) if batched else None
         arrays = [narrowed(held, rows) for held in given]
-        if batched:
-            self._check_together(ready, arrays)
         if ready.step.when is not None:
             asked = self._values[ready.condition]
             if asked is None:
@@ -220,10 +219,12 @@ class Run:
                     self._done(place, [None] * len(ready.gives))
                     return
             else:
-                if len(mask) != len(arrays[0]):
-                    raise ModelError(f"{ready.where}: {len(arrays[0])} rows, and {len(mask)} for its condition")
                 arrays = [array[mask] for array in arrays]
                 rows = np.flatnonzero(mask) if rows is None else rows[mask]
+        if batched and len(arrays[0]) > self._host.rows_limit:
+            raise RequestTooLarge(
+                f"{ready.where}: {len(arrays[0])} rows, more than the {self._host.rows_limit} that one request may have"
+            )
         if batched and not len(arrays[0]):
             self._done(place, [Held(empty(spec), rows) for spec in ready.step.outputs])
             return
@@ -256,13 +257,10 @@ class Run:
         ready = self._graph.steps[place]
         for number, held in zip(ready.gives, given, strict=True):
             if self._uses[number] and held is not None:
-                if len(held.array.shape) and len(held.array) > self._host.rows_limit:
-                    raise RequestTooLarge(
-                        f"{ready.where} gave {len(held.array)} rows, more than the {self._host.rows_limit} that one "
-                        "request may have between steps"
-                    )
                 self._hold(size_bytes(held.array))
                 self._values[number] = held
+        if ready.part is not None and not ready.step.batched:
+            self._check_rows(ready.gives, ModelError, f"{ready.where} gave")
         for number in {*ready.takes, ready.condition} - {-1}:
             self._used(number, [*ready.takes, ready.condition].count(number))
         following = self._steps.done(place)
@@ -289,12 +287,12 @@ class Run:
         self._let_go()
         self._host.completed(self, outputs)
 
-    def _check_together(self, ready: ReadyStep, arrays: Arrays) -> None:
-        counts = {len(array) if array.ndim else 0 for array in arrays}
+    def _check_rows(self, numbers: Iterable[int], kind: type[SetpointError], who: str) -> None:
+        """Tensors that come from one place and are used by row must have as many rows as each other."""
+        arrays = [held.array for number in numbers if number in self._graph.by_row and (held := self._values[number])]
+        counts = sorted({len(array) if array.ndim else 0 for array in arrays})
         if len(counts) > 1:
-            of_the_whole = all(number < len(self._graph.inputs) for number in ready.takes)
-            kind = InvalidRequest if of_the_whole else ModelError
-            raise kind(f"{ready.where}: its inputs have {' and '.join(map(str, sorted(counts)))} rows")
+            raise kind(f"{who} tensors of {' and '.join(map(str, counts))} rows, which are used row by row together")
 
 
 class OpenStep:

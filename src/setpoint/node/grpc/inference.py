@@ -7,13 +7,15 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 from setpoint.core import Draining, Limits, SetpointError
-from setpoint.node.answer_headers import metadata_of, model_line, run_lines
+from setpoint.node.answer_headers import metadata_of, model_line, run_lines, step_lines
 from setpoint.node.grpc.catalogue import Catalogue
 from setpoint.node.grpc.requests import GrpcTensorRequest
+from setpoint.node.http import trace_context
 from setpoint.node.terms import read_terms, take_v2_terms
 from setpoint.wire import grpc as wire
 
 _OUR_METADATA = "setpoint-"
+_TRACE_METADATA = ("traceparent", "tracestate")
 _NS = 1e9
 
 
@@ -81,8 +83,11 @@ def _read_headers(context: Any, request: GrpcTensorRequest) -> None:
     headers = {
         name.encode(): value.encode() if isinstance(value, str) else value
         for name, value in context.invocation_metadata()
-        if name.startswith(_OUR_METADATA)
+        if name.startswith(_OUR_METADATA) or name in _TRACE_METADATA
     }
+    traceparent = headers.get(b"traceparent")
+    if traceparent is not None:
+        request.trace = trace_context(traceparent, headers.get(b"tracestate", b""))
     if headers:
         read_terms(headers, request)
 
@@ -91,7 +96,8 @@ def _told(request: GrpcTensorRequest) -> tuple[tuple[str, str], ...]:
     """Which model answered, which variant of it, and where the time went."""
     bundle = request.service.config.bundle
     run = run_lines(request.variant, request.started_ns - request.arrived_ns, request.run_ns)
-    return metadata_of(model_line(bundle.name, bundle.digest) + run)
+    steps = step_lines(request.steps, request.trace)
+    return metadata_of(model_line(bundle.name, bundle.digest) + steps + run)
 
 
 def _hold_deadline(context: Any, request: GrpcTensorRequest) -> None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 
-from setpoint.core import SetpointError
+from setpoint.core import SetpointError, StepTime
+from setpoint.node.http import TraceContext
 from setpoint.node.service import ModelService
 from setpoint.wire import BatchOutputs, InferRequest
 from setpoint.wire import grpc as wire
@@ -16,15 +18,19 @@ class GrpcTensorRequest(TensorRequest):
 
     Attributes:
         service: the model that is asked.
+        trace: that its call belongs to; None where its client names none.
+        steps: what each step took, where the model is a composition.
     """
 
-    __slots__ = ("_codec", "_decoded", "_response", "_streams", "service")
+    __slots__ = ("_codec", "_decoded", "_response", "_streams", "service", "steps", "trace")
 
     def __init__(
         self, service: ModelService, endpoint: str, decoded: InferRequest, codec: wire.GrpcCodec, *, streams: bool
     ) -> None:
         super().__init__(endpoint, decoded.rows, (endpoint, decoded.inner_shapes), decoded.arrays)
         self.service = service
+        self.trace: TraceContext | None = None
+        self.steps: Sequence[StepTime] = ()
         self._decoded = decoded
         self._codec = codec
         self._streams = streams
@@ -52,6 +58,10 @@ class GrpcTensorRequest(TensorRequest):
         if not self.ended:
             self._response.cancel()
             self.service.cancel(self)
+
+    def tell(self, steps: Sequence[StepTime]) -> None:
+        """Keep it for what follows the answer."""
+        self.steps = steps
 
     def answer(self, outputs: BatchOutputs, start: int, end: int) -> None:
         """Encode the outputs, while they are valid."""
