@@ -99,6 +99,13 @@ class SimulatedRate(msgspec.Struct, frozen=True):
 @click.option("--for", "seconds", type=Duration(), default="60s", show_default=True, help="Simulated time.")
 @click.option("--max-batch", type=click.IntRange(1), default=64, show_default=True, help="Rows of a batch at most.")
 @click.option("--overhead", type=Duration(), default="500us", show_default=True, help="Time around each batch's run.")
+@click.option(
+    "--request-cost",
+    type=Duration(),
+    default=0.0,
+    show_default="none",
+    help="Time of a core that each request costs beside its run, taken from the workers while all are busy.",
+)
 @click.option("--seed", type=int, default=1, show_default=True, help="Equal seeds give equal results.")
 @click.option("--json", "as_json", is_flag=True, help="Print records instead of a table.")
 def command(
@@ -114,14 +121,16 @@ def command(
     seconds: float,
     max_batch: int,
     overhead: float,
+    request_cost: float,
     seed: int,
     as_json: bool,
 ) -> int:
     """Say whether an objective would be held, in simulated time.
 
     Variants are a model's in the registry, measured profiles (JSON) or laws: the run time of a batch of b rows, drawn
-    with 6 % noise and 1 % stragglers. Simulated are queueing, batching, refusals and the choice of variant; not the
-    network, HTTP, or workers that slow each other down. Exit code 1 when the objective is not held at every rate.
+    with 6 % noise and 1 % stragglers. Simulated are queueing, batching, refusals and the choice of variant, and what
+    requests cost beside their runs where that is stated; not the network, or other programs on the machine. Exit code
+    1 when the objective is not held at every rate.
 
     \b
       setpoint simulate --model minilm --objective "p99<=60ms" --workers 2 --rate 100,200,300
@@ -152,6 +161,7 @@ def command(
             tuple(variant.accuracy for variant in terms.variants),
             tuple(drawn[variant.name][1] for variant in terms.variants),
             round(overhead * 1e9),
+            round(request_cost * 1e9),
         )
         outcome = simulate(
             Scheduler(ObjectivePolicy(terms)),

@@ -46,6 +46,8 @@ class Fleet(msgspec.Struct, frozen=True):
     Attributes:
         names, accuracies, run_times: by variant, in the scheduler's order.
         outside_ns: what passes around each run: waking the worker, splitting the answers.
+        request_ns: of a core, for each request, refused or not: reading and answering it, by the node and by a client
+            on the same machine. While all workers are busy they have all cores, so that this is taken from one of them.
         lost_at_s: when a worker is lost; another one is there ``restart_s`` later.
     """
 
@@ -54,6 +56,7 @@ class Fleet(msgspec.Struct, frozen=True):
     accuracies: tuple[float, ...]
     run_times: tuple[RunTimes, ...]
     outside_ns: int = 0
+    request_ns: int = 0
     lost_at_s: tuple[float, ...] = ()
     restart_s: float = 0.5
 
@@ -138,6 +141,8 @@ class _Run:
         self._events: list[Event] = []
         self._numbers = 0
         self._batches: dict[int, tuple[int, Start[SimulatedRequest], int]] = {}
+        self._taken_ns = [0] * fleet.workers
+        self._taken_from = 0
         self._arrivals = self._merged(seed)
 
     def _merged(self, seed: int) -> Iterator[tuple[int, int]]:
@@ -167,6 +172,7 @@ class _Run:
                 sender = traffic[index]
                 request = SimulatedRequest(now_ns, sender)
                 offered[sender.tenant] += 1
+                self._take_time()
                 refusal = scheduler.arrived(request, now_ns)
                 if refusal is not None:
                     self._refused(refusal, now_ns)
@@ -197,6 +203,9 @@ class _Run:
             held = self._batches.get(which)
             if held is None or held[0] != number:
                 return  # that worker was lost meanwhile
+            if self._taken_ns[which]:
+                self._go_on(which, held, now_ns)
+                return
             del self._batches[which]
             batch = scheduler.batch_done(which, held[2], now_ns)
             self._answered(batch, now_ns)
@@ -211,6 +220,19 @@ class _Run:
             scheduler.worker_ready(which)
         self._act(scheduler.decide(now_ns), now_ns)
 
+    def _take_time(self) -> None:
+        """A request is read: where no core is free, one of the workers waits for it."""
+        if self._fleet.request_ns and len(self._batches) == self._fleet.workers:
+            self._taken_from = (self._taken_from + 1) % self._fleet.workers
+            self._taken_ns[self._taken_from] += self._fleet.request_ns
+
+    def _go_on(self, worker: int, held: tuple[int, Start[SimulatedRequest], int], now_ns: int) -> None:
+        """A batch is not done yet, since others had its core meanwhile."""
+        taken_ns, self._taken_ns[worker] = self._taken_ns[worker], 0
+        self._later(now_ns + taken_ns, "done", worker)
+        self._batches[worker] = (self._numbers, held[1], held[2] + taken_ns)
+        self._recorder.busy_ns += taken_ns
+
     def _act(self, actions: list[Action[SimulatedRequest]], now_ns: int) -> None:
         for action in actions:
             if self._watch is not None:
@@ -220,6 +242,7 @@ class _Run:
                 elapsed_ns = run_ns + self._fleet.outside_ns
                 self._later(now_ns + elapsed_ns, "done", action.worker)
                 self._batches[action.worker] = (self._numbers, action, run_ns)
+                self._taken_ns[action.worker] = 0
                 self._recorder.busy_ns += elapsed_ns
                 self._recorder.batches += 1
                 self._recorder.rows += action.rows

@@ -34,8 +34,9 @@ def serve(
     law: AffineRunTimes,
     arrivals: str = "poisson",
     seconds: float = 50.0,
+    request_ns: int = 0,
 ) -> Outcome:
-    fleet = Fleet(1, ("fp32",), (1.0,), (law,))
+    fleet = Fleet(1, ("fp32",), (1.0,), (law,), request_ns=request_ns)
     traffic = [Traffic(parse_arrivals(arrivals), rate_per_s)]
     return simulate(Scheduler(policy), fleet, traffic, bound_ns=BOUND_NS, duration_s=seconds, seed=3)
 
@@ -56,6 +57,15 @@ def test_one_worker_and_no_batches_is_the_queue_of_the_textbook() -> None:
 def test_evenly_spaced_requests_that_fit_are_answered_in_one_run_time_each() -> None:
     outcome = serve(unbatched(BOUND_NS), 90.0, exact(2.0, 8.0), "constant")
     assert (outcome.attainment, outcome.p50_ms, outcome.p99_ms) == (1.0, 10.0, 10.0)
+
+
+def test_what_requests_cost_beside_their_runs_is_taken_from_workers_that_have_all_cores() -> None:
+    free = serve(unbatched(BOUND_NS), 90.0, exact(10.0, 0.0), "constant")
+    alone = serve(unbatched(BOUND_NS), 90.0, exact(10.0, 0.0), "constant", request_ns=2_000_000)
+    assert (free.p50_ms, alone.p50_ms) == (10.0, 10.0), "nobody arrives while one runs"
+    crowded = serve(unbatched(BOUND_NS), 200.0, exact(10.0, 0.0), "constant", request_ns=2_000_000)
+    # Of each second 200 requests take 0.4 s, so that 60 runs of 10 ms are left.
+    assert crowded.answered / crowded.duration_s == pytest.approx(60.0, rel=0.03)
 
 
 def test_equal_seeds_give_equal_outcomes_and_other_seeds_other_ones() -> None:
