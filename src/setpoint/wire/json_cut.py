@@ -13,7 +13,7 @@ from collections.abc import Sequence
 import msgspec
 
 _KEY = b'"data"'
-_LIST = re.compile(rb"[ \t\n\r]*:[ \t\n\r]*\[")
+_LIST = re.compile(rb"[ \t\n\r]*:[ \t\n\r]*(\[)[ \t\n\r]*(?:(\[)|[-0-9])")
 _WORTHWHILE_BYTES = 16 * 1024
 _NONCE = secrets.token_hex(16).encode()
 """So that nobody else can write a mark."""
@@ -49,12 +49,18 @@ def cut(text: bytes) -> Cut:
         opening = _LIST.match(text, position)
         if opening is None:
             continue
-        start = opening.end() - 1
-        quote = text.find(b'"', start)
-        quote = len(text) if quote < 0 else quote
-        brace = text.find(b"}", start, quote)  # no further than that: many keys must not each look through all the text
-        position = quote if brace < 0 else brace
-        end = text.rfind(b"]", start, position) + 1
+        start = opening.start(1)
+        # The next key is looked for behind what was looked through: many keys must not each look through all the text.
+        if opening[2]:
+            quote = text.find(b'"', start)
+            quote = len(text) if quote < 0 else quote
+            brace = text.find(b"}", start, quote)
+            position = quote if brace < 0 else brace
+            end = text.rfind(b"]", start, position) + 1
+        else:
+            position = end = text.find(b"]", start) + 1  # one look instead of three: a flat list ends where any does
+            if not end:
+                break
         if end - start >= _WORTHWHILE_BYTES:
             parts += (text[copied:start], b'["%b:%d"]' % (_NONCE, len(spans)))
             spans.append((start, end))

@@ -10,6 +10,7 @@ from hostile.responses import Response, read_responses
 from setpoint.core import Limits
 from setpoint.node.http import Exchange, HttpConnection, HttpServer
 from setpoint.node.http.http2_connection import Http2Connection
+from setpoint.node.http.straight_body import StraightBody
 from setpoint.testing import SimulatedClock
 
 HIGH_WATER_BYTES = 64 * 1024
@@ -20,7 +21,7 @@ class MemoryTransport(asyncio.Transport):
 
     def __init__(self, connection: HttpConnection, client_reads: bool = True) -> None:
         super().__init__()
-        self.connection: HttpConnection | Http2Connection | None = connection
+        self.connection: HttpConnection | Http2Connection | StraightBody | None = connection
         self.client_reads = client_reads
         self.received = bytearray()  # what the client has read
         self.buffered = bytearray()  # what it has not
@@ -132,9 +133,17 @@ class Client:
     def deliver(self) -> None:
         """What waits in the socket is read, as far as the connection reads."""
         if self._unread and self.transport.reading and not self.transport.closing:
-            segment = bytes(self._unread)
-            self._unread.clear()
-            self.transport.connection.data_received(segment)
+            protocol = self.transport.connection
+            if isinstance(protocol, asyncio.BufferedProtocol):
+                buffer = protocol.get_buffer(-1)
+                size = min(len(buffer), len(self._unread))
+                buffer[:size] = self._unread[:size]
+                del self._unread[:size]
+                protocol.buffer_updated(size)
+            else:
+                segment = bytes(self._unread)
+                self._unread.clear()
+                protocol.data_received(segment)
         self.transport.settle()
 
     def turn(self) -> bool:
@@ -155,7 +164,10 @@ class Client:
         """Time passes, and the server looks at its connections."""
         self.clock.advance_ns(int(seconds * 1e9))
         if not self.transport.lost:
-            self.transport.connection.check_time(self.clock.now_ns())
+            protocol = self.transport.connection
+            # While a large body comes past it, the server still watches the connection itself.
+            watched = self.connection if isinstance(protocol, StraightBody) else protocol
+            watched.check_time(self.clock.now_ns())
         self.transport.settle()
         return self
 

@@ -146,8 +146,8 @@ class HttpConnection(RequestReader):
 
     def _straight_body(self, declared_bytes: int, pieces: list[bytes | bytearray]) -> StraightBody | None:
         if self._transport.get_extra_info("sslcontext") is not None:
-            return None  # what the kernel holds is no measure of what there is to read
-        straight = StraightBody(self, self._transport, declared_bytes, pieces)
+            return None  # encrypted bytes are copied anyway
+        straight = StraightBody(self, declared_bytes, pieces)
         self._transport.set_protocol(straight)
         return straight
 
@@ -314,8 +314,6 @@ class HttpConnection(RequestReader):
         if self._pace is None or self._paced_since_ns != self._phase_since_ns:
             self._paced_since_ns = self._phase_since_ns
             self._pace = Pace(self._limits, self._phase_since_ns)
-        if self._straight is not None:
-            self._straight.look()
         if (timeout := self._pace.judge(now_ns, self._body_bytes)) is not None:
             self._refuse(timeout)
 

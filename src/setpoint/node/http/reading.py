@@ -257,7 +257,6 @@ class RequestReader(asyncio.Protocol, ABC):
         self._body = []
         self._body_bytes = 0
         if self._straight is not None:
-            self._straight.end()
             self._straight = None
             self._read_on()
         if self._counted_bytes:

@@ -1,16 +1,13 @@
 """Large bodies of declared length: from the socket straight into the memory that they are read from.
 
 The parser hands each piece over as an object, copied twice on its way, and in the end the pieces must be joined: of an
-image as 3 MB of JSON that was a seventh of the node's work. Here the kernel writes into the body itself, and the event
-loop is woken once a megabyte and not for each of the network's packets.
+image as 3 MB of JSON that was a tenth of the node's work. Here the kernel writes into the body itself.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import ctypes
-import socket
 from collections.abc import Sequence
 from typing import Protocol
 
@@ -18,8 +15,6 @@ LARGE_BYTES = 64 * 1024
 """A shorter rest comes in one or two packets."""
 LARGEST_BYTES = 16 << 20
 """Memory is taken before the body came: not tens of megabytes for somebody who only says that they will come."""
-_WAKE_BYTES = 1 << 20
-_AT_ONCE = 1
 _new_bytes = ctypes.pythonapi.PyBytes_FromStringAndSize
 _new_bytes.argtypes, _new_bytes.restype = (ctypes.c_void_p, ctypes.c_ssize_t), ctypes.py_object
 _address_of = ctypes.pythonapi.PyBytes_AsString
@@ -60,31 +55,21 @@ class Owner(Protocol):
 class StraightBody(asyncio.BufferedProtocol):
     """The protocol of a connection while one body comes; afterwards the connection is that again."""
 
-    def __init__(
-        self, owner: Owner, transport: asyncio.BaseTransport, declared_bytes: int, pieces: Sequence[bytes | bytearray]
-    ) -> None:
+    def __init__(self, owner: Owner, declared_bytes: int, pieces: Sequence[bytes | bytearray]) -> None:
         """Begin behind the pieces that came with the head.
 
         Args:
             owner: whom to tell.
-            transport: of the connection.
             declared_bytes: length of the body.
             pieces: its beginning, shorter than all of it.
         """
         self._owner = owner
         self._body, self._view = _unwritten(declared_bytes)
-        self._received_bytes = self._looked_bytes = 0
+        self._received_bytes = 0
         for piece in pieces:
             end = self._received_bytes + len(piece)
             self._view[self._received_bytes : end] = piece
             self._received_bytes = end
-        self._socket: socket.socket | None = transport.get_extra_info("socket")
-        self._wakes_at_bytes = _AT_ONCE
-        self._wake_at(min(self._missing_bytes, _WAKE_BYTES))
-
-    @property
-    def _missing_bytes(self) -> int:
-        return len(self._body) - self._received_bytes
 
     def get_buffer(self, sizehint: int) -> memoryview:
         """Where the rest of the body goes; nothing behind it is read."""
@@ -93,31 +78,10 @@ class StraightBody(asyncio.BufferedProtocol):
     def buffer_updated(self, nbytes: int) -> None:
         """So many bytes more are in it."""
         self._received_bytes += nbytes
-        missing_bytes = self._missing_bytes
-        if missing_bytes:
-            if missing_bytes < self._wakes_at_bytes:
-                self._wake_at(missing_bytes)
+        if self._received_bytes < len(self._body):
             self._owner.body_grew(self._received_bytes)
         else:
             self._owner.body_complete(self._body)
-
-    def look(self) -> None:
-        """Called about once a second: a body that comes slowly is taken as it comes, so that its pace can be judged."""
-        if self._received_bytes == self._looked_bytes:
-            self._wake_at(_AT_ONCE)
-        self._looked_bytes = self._received_bytes
-
-    def end(self) -> None:
-        """It is over, one way or another: what comes next is taken at once."""
-        self._wake_at(_AT_ONCE)
-
-    def _wake_at(self, received_bytes: int) -> None:
-        """Let the kernel gather so much before it wakes us; it knows itself when its memory is too short for that."""
-        if self._socket is None or received_bytes == self._wakes_at_bytes:
-            return
-        self._wakes_at_bytes = received_bytes
-        with contextlib.suppress(OSError):  # a socket that is gone, or that knows no such option: woken more often
-            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, received_bytes)
 
     def eof_received(self) -> bool:
         """The client closed its side."""
