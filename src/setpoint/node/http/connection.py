@@ -84,7 +84,6 @@ class HttpConnection(RequestReader):
         for exchange in left:
             if not exchange.complete:
                 exchange.disconnected()
-        self._straight = None
         self._forget_body()
         del self._parser  # it holds this connection's methods: the two would wait for the garbage collector
 
