@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -123,6 +124,14 @@ class DurationOrNone(Duration):
 )
 @click.option("--find-max", is_flag=True, help="Search the largest rate that is proven, from --rate on.")
 @click.option(
+    "--step",
+    type=click.FloatRange(1.01, 100.0),
+    default=2.0,
+    show_default=True,
+    help="Of --find-max: by which the rate grows or shrinks until the maximum is enclosed.",
+)
+@click.option("--within", type=Duration(), help="Of --find-max: no other rate is tried after this long.")
+@click.option(
     "--data",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     help="What to send: .jsonl (bodies, or {input: rows}) or .npz (an array per input).",
@@ -159,6 +168,8 @@ def command(
     deadline: float,
     attain: float,
     find_max: bool,
+    step: float,
+    within: float | None,
     data: Path | None,
     body: str | None,
     headers: tuple[str, ...],
@@ -218,7 +229,7 @@ def command(
 
     try:
         if find_max:
-            maximum, results = find_maximum(target, plan, view.begin, end)
+            maximum, results = find_maximum(target, plan, view.begin, end, step=step, budget_s=within or inf)
         else:
             results = run_rates(target, plan, rates, view.begin, end)
     finally:

@@ -25,6 +25,7 @@ _BOUNDED_BY = {
     "unresolved": "above it, more queries would be needed to tell: a longer --for",
     "void": "above it, the generator lags: this machine cannot measure more",
     "probes": "the search ran out of probes",
+    "time": "no time was left to try another",
 }
 
 

@@ -7,12 +7,22 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from math import inf
 
 import msgspec
 
 from setpoint.plan.load.openloop import LoadPlan, Watch, run_load
 from setpoint.plan.load.results import LoadResult
-from setpoint.plan.load.search import Maximum, Probe, first_seconds, maximum, next_rate, outcome_of, second_seconds
+from setpoint.plan.load.search import (
+    STEP,
+    Maximum,
+    Probe,
+    first_seconds,
+    maximum,
+    next_rate,
+    outcome_of,
+    second_seconds,
+)
 from setpoint.plan.load.transport import Target
 
 PAUSE_S = 0.5
@@ -38,8 +48,14 @@ def run_rates(target: Target, plan: LoadPlan, rates_per_s: Sequence[float], begi
     return results
 
 
-def find_maximum(target: Target, plan: LoadPlan, begin: Begin, end: End) -> tuple[Maximum, list[LoadResult]]:
+def find_maximum(
+    target: Target, plan: LoadPlan, begin: Begin, end: End, *, step: float = STEP, budget_s: float = inf
+) -> tuple[Maximum, list[LoadResult]]:
     """Search the largest rate whose attainment is proven, from the plan's rate on.
+
+    Args:
+        step: by which rates grow or shrink until the maximum is enclosed.
+        budget_s: no other rate is tried after so long.
 
     Returns:
         what was found, and the last run at each rate that was tried.
@@ -49,7 +65,10 @@ def find_maximum(target: Target, plan: LoadPlan, begin: Begin, end: End) -> tupl
     """
     probes: list[Probe] = []
     results: list[LoadResult] = []
-    while (rate_per_s := next_rate(probes, plan.rate_per_s)) is not None:
+    end_s = time.monotonic() + budget_s
+    while (rate_per_s := next_rate(probes, plan.rate_per_s, step)) is not None:
+        if results and time.monotonic() > end_s:
+            return maximum(probes, plan.target_share, in_time=False), results
         seconds: float | None = first_seconds(rate_per_s, plan.seconds, plan.target_share)
         for _attempt in (1, 2):
             if seconds is None:

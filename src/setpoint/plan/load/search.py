@@ -1,7 +1,7 @@
 """The largest rate that is held: which rate to try next. Pure: decided from the probes so far and nothing else.
 
-Rates are doubled while they are proven (halved while the first ones are not), then bisected between the highest
-proven and the lowest not proven, evenly in proportion, until the two are close.
+Rates grow by a step while they are proven (and shrink by it while the first ones are not), then the range between the
+highest proven and the lowest not proven is bisected, evenly in proportion, until the two are close.
 """
 
 from __future__ import annotations
@@ -17,6 +17,8 @@ from setpoint.plan.load.verdict import State, Verdict, minimum_queries
 RESOLUTION = 0.05
 """The search ends when the lowest rate not proven is at most 5 % above the highest proven one."""
 MOST_PROBES = 24
+STEP = 2.0
+"""By which rates grow or shrink until the maximum is enclosed, unless a smaller one is asked for."""
 LOWEST_RATE_PER_S = 0.1
 LONGEST_TIMES = 4.0
 """A probe that stayed open is run once more, at most so many times as long; then it counts as unresolved."""
@@ -47,7 +49,7 @@ class Maximum(msgspec.Struct, frozen=True):
         rate_per_s: the highest proven rate; None if none was.
         not_proven_per_s: the lowest rate that was tried and not proven; None if all were.
         bounded_by: why it is not higher: refuted (by the server), unresolved (more queries are needed), void (the
-            generator lags at higher rates), probes (their number ran out).
+            generator lags at higher rates), probes (their number ran out), time (the search was given no more).
         probes: in the order in which they were made.
     """
 
@@ -58,8 +60,12 @@ class Maximum(msgspec.Struct, frozen=True):
     probes: tuple[Probe, ...]
 
 
-def next_rate(probes: Sequence[Probe], start_per_s: float) -> float | None:
-    """The rate to try next, or None when the search is over."""
+def next_rate(probes: Sequence[Probe], start_per_s: float, step: float = STEP) -> float | None:
+    """The rate to try next, or None when the search is over.
+
+    Args:
+        step: above 1; a small one is quicker where the start is known to be near.
+    """
     if len(probes) >= MOST_PROBES:
         return None
     low, high = _bounds(probes)
@@ -67,20 +73,20 @@ def next_rate(probes: Sequence[Probe], start_per_s: float) -> float | None:
         return _rounded(start_per_s)
     if high is None:
         assert low is not None
-        return _rounded(low * 2)
+        return _rounded(low * step)
     if low is None:
-        return _rounded(high.rate_per_s / 2) if high.rate_per_s / 2 >= LOWEST_RATE_PER_S else None
+        return _rounded(high.rate_per_s / step) if high.rate_per_s / step >= LOWEST_RATE_PER_S else None
     if high.rate_per_s <= low * (1 + RESOLUTION):
         return None
     middle = _rounded(math.sqrt(low * high.rate_per_s))
     return middle if low < middle < high.rate_per_s else None
 
 
-def maximum(probes: Sequence[Probe], target: float) -> Maximum:
-    """What the probes say."""
+def maximum(probes: Sequence[Probe], target: float, *, in_time: bool = True) -> Maximum:
+    """What the probes say; ``in_time`` is False where there was no time for another one."""
     low, high = _bounds(probes)
     enclosed = high is not None and (low is None or high.rate_per_s <= low * (1 + RESOLUTION))
-    bounded_by = high.outcome.value if enclosed and high is not None else "probes"
+    bounded_by = high.outcome.value if enclosed and high is not None else "probes" if in_time else "time"
     return Maximum(target, low, None if high is None else high.rate_per_s, bounded_by, tuple(probes))
 
 

@@ -62,6 +62,15 @@ def test_it_halves_when_the_start_is_too_high() -> None:
     assert [probe.rate_per_s for probe in search(100.0, 30.0)][:4] == [100, 50, 25, 35.36]
 
 
+def test_from_a_start_that_is_near_small_steps_need_few_probes() -> None:
+    probes: list[Probe] = []
+    while (rate := next_rate(probes, 240.0, 1.1)) is not None:
+        probes.append(Probe(rate, Outcome.PROVEN if rate <= 252.0 else Outcome.REFUTED))
+    assert [probe.rate_per_s for probe in probes] == [240, 264, 251.7]
+    assert maximum(probes, 0.99).rate_per_s == 251.7
+    assert maximum(probes[:1], 0.99, in_time=False).bounded_by == "time"
+
+
 def test_a_server_that_holds_nothing_ends_the_search() -> None:
     found = maximum(search(10.0, 0.0), 0.99)
     assert found.rate_per_s is None
