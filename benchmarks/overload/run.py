@@ -16,9 +16,13 @@ from workloads import WORK, WORKLOADS, Workload
 
 from environments import TOOLS, ensure_environment  # isort: skip  # workloads puts the peers' folder on the path
 from lineup import PEERS, REPOSITORY, Settings, python_of  # isort: skip
-from process import ServerProcess, StartFailed, free_ports  # isort: skip
+from process import ServerProcess, StartFailed, free_ports, read_stat  # isort: skip
 
 LOADS = (0.5, 0.8, 1.5, 3.0)
+CORES = 2
+MAXIMUM_STEP = 1.12
+MAXIMUM_S = 60.0
+MAXIMUM_PROBE_S = 4.0
 SETPOINT = str(REPOSITORY / ".venv/bin/setpoint")
 READY_S = 60.0
 PEER_SETTINGS = {
@@ -73,12 +77,14 @@ def optimize(workload: Workload, budget: str) -> None:
         raise SystemExit(done.stderr)
 
 
-def command_of(server: str, workload: Workload, port: int, variant: str = "") -> tuple[list[str], dict[str, str]]:
-    """Command line and environment of a server."""
+def command_of(
+    server: str, workload: Workload, port: int, variant: str = "", serving: tuple[str, ...] = ()
+) -> tuple[list[str], dict[str, str]]:
+    """Command line and environment of a server; ``serving`` is more of ``setpoint serve``."""
     if server in OURS:
         drop = f", drop<={workload.drop_percent}%" if server == "setpoint-variants" else ""
         # Nothing is said of workers and threads: they are what the profiles make of them.
-        command = [SETPOINT, "serve", workload.name, "--port", str(port)]
+        command = [SETPOINT, "serve", workload.name, "--port", str(port), *serving]
         command += ["--objective", f"p99<={workload.bound_ms}ms{drop}"]
         if chosen := variant or ("fp32" if server == "setpoint" else ""):
             command += ["--variant", chosen]
@@ -125,13 +131,24 @@ def setpoint_load(url: str, bodies: Path, workload: Workload, rate: float, secon
 
 
 def measure(
-    server: str, workload: Workload, rate: float, seconds: float, variant: str = "", more: tuple[str, ...] = ()
+    server: str,
+    workload: Workload,
+    rate: float,
+    seconds: float,
+    variant: str = "",
+    more: tuple[str, ...] = (),
+    serving: tuple[str, ...] = (),
 ) -> Any:
-    """Start a server, ask until it answers, load it, stop it."""
+    """Start a server, ask until it answers, load it, stop it.
+
+    Returns:
+        what the load generator said, and under ``server_cpu_s`` what the server's first process used meanwhile: of
+        Setpoint that is the node without its workers.
+    """
     (port,) = free_ports(1)
-    command, environment = command_of(server, workload, port, variant)
+    command, environment = command_of(server, workload, port, variant, serving)
     url, bodies = address(server, workload, port)
-    with ServerProcess(command, environment, WORK / "run", WORK / f"{server}-{workload.name}.log"):
+    with ServerProcess(command, environment, WORK / "run", WORK / f"{server}-{workload.name}.log") as process:
         deadline_s = time.monotonic() + READY_S
         while True:
             try:
@@ -141,7 +158,11 @@ def measure(
                 if time.monotonic() > deadline_s:
                     raise
                 time.sleep(0.2)
-        return setpoint_load(url, bodies, workload, rate, seconds, *more)
+        before = read_stat(process.process.pid)
+        record = setpoint_load(url, bodies, workload, rate, seconds, *more)
+        after = read_stat(process.process.pid)
+        record["server_cpu_s"] = after.cpu_s - before.cpu_s if before and after else 0.0
+        return record
 
 
 def row(point: Point) -> str:
@@ -186,36 +207,62 @@ def run_workload(workload: Workload, arguments: argparse.Namespace) -> list[Poin
             points.append(Point(server, load, result))
             print(row(points[-1]), flush=True)
     if arguments.maxima:
-        print_maxima(workload, points, raw, arguments)
+        print_maxima(workload, points, arguments, raw)
     return points
 
 
-def print_maxima(workload: Workload, points: list[Point], raw: float, arguments: argparse.Namespace) -> None:
-    """The largest proven rates, and the goodput beyond capacity beside them."""
-    fastest = fastest_variant(workload)
-    for server, variant in (("setpoint", "fp32"), ("setpoint-variants", fastest)):
+def print_maxima(workload: Workload, points: list[Point], arguments: argparse.Namespace, raw: float) -> None:
+    """The largest proven rates, and the goodput beyond capacity beside them.
+
+    The search begins at what the profile says, from where small steps soon enclose the maximum.
+    """
+    for server in OURS:
         if server not in arguments.only:
             continue
-        record = measure(server, workload, raw * 0.6, arguments.seconds, variant, ("--find-max",))
-        maximum = record["maximum"]["rate_per_s"] or 0.0
-        print(f"\n{server}, {variant} alone: {maximum:.0f}/s proven ({maximum / raw:.2f} of the raw engine).")
+        variant, (_, _, held) = ("fp32", best_layout(workload, "fp32")) if server == "setpoint" else fastest(workload)
+        seen = [point.result["goodput_per_s"] for point in points if point.server == "setpoint" == server]
+        start = 0.9 * max([0.8 * held, *seen])
+        more = ("--find-max", "--step", str(MAXIMUM_STEP), "--within", f"{MAXIMUM_S}s")
+        begun_s = time.monotonic()
+        maximum = measure(server, workload, start, MAXIMUM_PROBE_S, variant, more)["maximum"]
+        rate = maximum["rate_per_s"] or 0.0
+        tried = ", ".join(f"{probe['rate_per_s']:.0f} {probe['outcome']}" for probe in maximum["probes"])
+        print(
+            f"\n{server}, {variant} alone: {rate:.0f}/s proven ({rate / raw:.2f} of the raw engine); bounded by "
+            f"{maximum['bounded_by']}, after {time.monotonic() - begun_s:.0f} s: {tried}.",
+            flush=True,
+        )
         for point in points:
-            if point.server == server and point.load > 1 and maximum:
-                share = point.result["goodput_per_s"] / maximum
+            if point.server == server and point.load > 1 and rate:
+                share = point.result["goodput_per_s"] / rate
                 print(f"  goodput at {point.load:g} times the raw engine: {share:.0%} of it")
 
 
-def fastest_variant(workload: Workload) -> str:
-    """By its profile at one thread."""
+def profiles_of(workload: Workload) -> list[dict[str, Any]]:
+    """What was measured of the model's variants."""
     command = [SETPOINT, "inspect", workload.name, "--json"]
     done = subprocess.run(command, env=setpoint_environment(), capture_output=True, text=True, check=True)
-    manifest = json.loads(done.stdout)["manifest"]
-    best = {
-        profile["variant"]: max(point["rows"] / point["p50_ms"] for point in profile["latency"])
-        for profile in manifest["profiles"]
-        if profile["threads"] == 1
-    }
-    return max(best, key=best.__getitem__)
+    profiles: list[dict[str, Any]] = json.loads(done.stdout)["manifest"]["profiles"]
+    return profiles
+
+
+def best_layout(workload: Workload, variant: str) -> tuple[int, int, float]:
+    """Workers, threads and rows/s of a variant's best layout within the bound, by its profiles."""
+    best = (1, 1, 0.0)
+    for profile in profiles_of(workload):
+        threads = profile["threads"]
+        workers = max(1, CORES // threads)
+        for point in profile["latency"] if profile["variant"] == variant else ():
+            rows_per_s = workers * 1e3 * point["rows"] / point["p50_ms"]
+            if (1 + 1 / workers) * point["p95_ms"] <= workload.bound_ms and rows_per_s > best[2]:
+                best = (workers, threads, rows_per_s)
+    return best
+
+
+def fastest(workload: Workload) -> tuple[str, tuple[int, int, float]]:
+    """The variant that holds most, and its best layout."""
+    names = {profile["variant"] for profile in profiles_of(workload)}
+    return max(((name, best_layout(workload, name)) for name in names), key=lambda each: each[1][2])
 
 
 def main() -> None:

@@ -12,7 +12,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "overload"))
 
-from run import SETPOINT, command_of, optimize
+from run import SETPOINT, best_layout, command_of, optimize
 from workloads import WORK, WORKLOADS, Workload
 
 from process import ServerProcess, free_ports  # isort: skip
@@ -41,13 +41,14 @@ def main() -> None:
     parser.add_argument("--workload", default="minilm", choices=WORKLOADS)
     parser.add_argument("--seconds", type=float, default=12.0)
     parser.add_argument("--rounds", type=int, default=2)
-    parser.add_argument("--held", type=float, required=True, help="rows/s that the model holds (see overload)")
+    parser.add_argument("--held", type=float, help="rows/s that the model holds; else by its profiles, less a fifth")
     parser.add_argument("--budget", default="0", help="for setpoint optimize; 0 takes what was made before")
     arguments = parser.parse_args()
     WORK.mkdir(parents=True, exist_ok=True)
     workload = WORKLOADS[arguments.workload]()
     if arguments.budget != "0":
         optimize(workload, arguments.budget)
+    held = arguments.held or 0.8 * best_layout(workload, "fp32")[2]
     (port,) = free_ports(1)
     command, environment = command_of("setpoint", workload, port)
     url = f"http://127.0.0.1:{port}/v2/models/{workload.name}"
@@ -56,8 +57,8 @@ def main() -> None:
         time.sleep(5)
         for _ in range(arguments.rounds):
             for noisy in NOISY:
-                quiet_load = begin_load(url, workload, "quiet", QUIET * arguments.held, arguments.seconds)
-                noisy_load = begin_load(url, workload, "noisy", noisy * arguments.held, arguments.seconds)
+                quiet_load = begin_load(url, workload, "quiet", QUIET * held, arguments.seconds)
+                noisy_load = begin_load(url, workload, "noisy", noisy * held, arguments.seconds)
                 quiet, loud = result_of(quiet_load), result_of(noisy_load)
                 latency = quiet["latency"]
                 print(
