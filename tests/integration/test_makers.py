@@ -68,6 +68,37 @@ def convolution(tmp_path: Path) -> Path:
     return write(tmp_path / "convolution.onnx", nodes, constants, ["n", 1, 8, 8])
 
 
+@pytest.fixture
+def redundant(tmp_path: Path) -> Path:
+    """Two convolutions and two products; of each layer's 32 channels only 8 say something new, or little more."""
+    random = np.random.default_rng(5)
+
+    def repeated(*shape: int) -> np.ndarray:
+        return np.repeat(random.standard_normal((8, *shape)), 4, axis=0) * random.uniform(
+            0.5, 2.0, (32, *[1] * len(shape))
+        )
+
+    constants = {
+        "k1": repeated(1, 3, 3) / 3,
+        "k2": repeated(32, 3, 3) / 20,
+        "b2": np.repeat(random.standard_normal(8), 4) / 10,
+        "w1": repeated(32 * 16).T / 30,
+        "w2": random.standard_normal((32, 10)) / 6,
+    }
+    nodes = [
+        helper.make_node("Conv", ["x", "k1"], ["c1"], name="conv1", pads=[1, 1, 1, 1]),
+        helper.make_node("Relu", ["c1"], ["r1"]),
+        helper.make_node("Conv", ["r1", "k2", "b2"], ["c2"], name="conv2", pads=[1, 1, 1, 1]),
+        helper.make_node("Relu", ["c2"], ["r2"]),
+        helper.make_node("MaxPool", ["r2"], ["m2"], kernel_shape=[2, 2], strides=[2, 2]),
+        helper.make_node("Flatten", ["m2"], ["f"]),
+        helper.make_node("MatMul", ["f", "w1"], ["h"], name="hidden"),
+        helper.make_node("Relu", ["h"], ["r3"]),
+        helper.make_node("MatMul", ["r3", "w2"], ["y"], name="last"),
+    ]
+    return write(tmp_path / "redundant.onnx", nodes, constants, ["n", 1, 8, 8])
+
+
 def made(name: str, model: Path, tmp_path: Path, rows: np.ndarray, **job: object) -> Product | Refused:
     calibration = tmp_path / "calibration.npz"
     np.savez(calibration, x=rows[:160])
@@ -118,6 +149,38 @@ def test_a_matrix_of_low_rank_becomes_two(perceptron: Path, tmp_path: Path) -> N
     assert shapes == {"first_a": [64, 16], "first_b": [16, 256], "w2": [256, 10]}
 
 
+def test_a_convolution_of_low_rank_becomes_two(redundant: Path, tmp_path: Path) -> None:
+    rows = digits().reshape(-1, 1, 8, 8)
+    product = made("low-rank", redundant, tmp_path, rows)
+    assert errors(product, redundant, rows)["low-rank-99.9"] < 0.05
+    shapes = {each.name: list(each.dims) for each in onnx.load(product.made[0].artifact).graph.initializer}
+    assert shapes["conv2_a"] == [8, 32, 3, 3]
+    assert shapes["conv2_b"] == [32, 8, 1, 1]
+    assert shapes["b2"] == [32], "what is added stays with the second one"
+    assert shapes["k1"] == [32, 1, 3, 3], "nine inputs are not worth two convolutions"
+
+
+def test_channels_that_say_nothing_new_are_taken_away_whole(redundant: Path, tmp_path: Path) -> None:
+    rows = digits().reshape(-1, 1, 8, 8)
+    product = made("pruned", redundant, tmp_path, rows)
+    found = errors(product, redundant, rows)
+    assert found["pruned-99.95"] < 0.05
+    assert found["pruned-99.95"] < found["pruned-99"] < 0.3
+    shapes = {each.name: list(each.dims) for each in onnx.load(product.made[-1].artifact).graph.initializer}
+    kept = (shapes["k1"][0], shapes["k2"][0], shapes["w1"][1])
+    assert kept[0] == kept[2] == 8, "what is a multiple of another channel goes"
+    assert shapes["k2"] == [kept[1], kept[0], 3, 3]
+    assert shapes["b2"] == [kept[1]]
+    assert shapes["w1"] == [kept[1] * 16, kept[2]]
+    assert shapes["w2"] == [kept[2], 10]
+
+
+def test_what_the_next_layer_needs_is_not_taken_away(convolution: Path, tmp_path: Path) -> None:
+    outcome = made("pruned", convolution, tmp_path, digits().reshape(-1, 1, 8, 8))
+    if isinstance(outcome, Product):
+        assert max(errors(outcome, convolution, digits().reshape(-1, 1, 8, 8)).values()) < 0.3
+
+
 def test_a_student_learns_the_answers(perceptron: Path, tmp_path: Path) -> None:
     found = errors(made("distilled", perceptron, tmp_path, digits()), perceptron, digits())
     assert list(found) == ["student-64", "student-256"]
@@ -148,6 +211,7 @@ def test_openvino_runs_the_original_itself(perceptron: Path, tmp_path: Path) -> 
         ("fused", "no pattern of a transformer was found to fuse"),
         ("fp16", "onnxruntime gains from 16-bit floats on ARM processors with fp16 only"),
         ("low-rank", "which directions matter is learned from real rows"),
+        ("pruned", "which channels matter is learned from real rows"),
         ("distilled", "a student learns from 100 real rows or more"),
         ("int8-static", "ranges of activations need real rows"),
     ],

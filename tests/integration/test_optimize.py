@@ -118,6 +118,22 @@ def seven_bits():
     return Saturating("seven-bits", 63)
 
 
+class Truncated:
+    """Half of what goes in is taken away, and nothing makes up for it."""
+
+    name, trains = "truncated", False
+
+    def make(self, job):
+        model = onnx.load_model(job.model)
+        weights = next(tensor for tensor in model.graph.initializer if tensor.name == "w")
+        array = numpy_helper.to_array(weights).copy()
+        array[::2] = 0
+        weights.CopyFrom(numpy_helper.from_array(array, "w"))
+        path = Path(job.workdir) / "made.onnx"
+        onnx.save(model, path)
+        return [Made(self.name, "fp32", path, note="answers off by 0.0%", same=True)]
+
+
 class Failing:
     name, trains = "failing", False
 
@@ -144,7 +160,7 @@ def makers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (site / "liars-1.0.dist-info" / "METADATA").write_text("Metadata-Version: 2.1\nName: liars\nVersion: 1.0\n")
     (site / "liars-1.0.dist-info" / "entry_points.txt").write_text(
         "[setpoint.makers]\nsaturating = liars:Saturating\nseven-bits = liars:seven_bits\n"
-        "failing = liars:Failing\ncrashing = liars:Crashing\n"
+        "truncated = liars:Truncated\nfailing = liars:Failing\ncrashing = liars:Crashing\n"
     )
     monkeypatch.syspath_prepend(str(site))
 
@@ -155,20 +171,21 @@ def optimized(model: Path, data: Path | None, tmp_path: Path, makers: tuple[str,
     bundle, _ = pack_source(model, name="digits", registry=registry)
     workdir = tmp_path / "work"
     workdir.mkdir(parents=True)
-    asked = Request(DROP, data, makers=makers, **request)
+    asked = Request(**{"objective": DROP, "data": data, "makers": makers, **request})
     machine = msgspec.structs.replace(read_machine(), cores=1)
     study, packed = Optimizer(bundle, registry.folder(bundle), workdir, asked, machine=machine, rules=QUICK).run()
     return study, registry.add(packed, "digits")[0]
 
 
 def test_a_saturating_variant_is_caught_whatever_its_maker_says(classifier, labelled, makers, tmp_path) -> None:
-    study, stored = optimized(classifier, labelled, tmp_path, ("saturating", "seven-bits"))
+    study, stored = optimized(classifier, labelled, tmp_path, ("saturating", "truncated", "seven-bits"))
     entries = {entry.variant.name: entry for entry in study.entries}
-    liar, honest = entries["saturating"], entries["seven-bits"]
-    assert liar.note == "answers off by 0.0%"
-    assert liar.verdict.loss.low > 0.0, "it certainly loses"
-    assert liar.dropped.startswith("may lose ")
-    assert all(variant.name != "saturating" for variant in stored.manifest.variants)
+    honest = entries["seven-bits"]
+    for liar in (entries["saturating"], entries["truncated"]):
+        assert liar.note == "answers off by 0.0%"
+        assert liar.verdict.loss.low > 0.0, "it certainly loses"
+        assert liar.dropped.startswith("may lose ")
+        assert all(variant.name != liar.variant.name for variant in stored.manifest.variants)
     assert honest.verdict.loss.high < 0.01, "the same arithmetic with room to spare is within the floor"
     assert honest.variant.accuracy > 0.99
     assert "more than 1 %" not in honest.dropped
@@ -232,9 +249,37 @@ def test_what_was_made_before_is_not_made_again(classifier, labelled, makers, tm
 
 
 def test_without_data_nothing_is_promised(classifier, makers, tmp_path) -> None:
-    study, _ = optimized(classifier, None, tmp_path, ("seven-bits",))
+    study, stored = optimized(classifier, None, tmp_path, ("seven-bits", "truncated"))
     assert not study.promised
+    assert [variant.name for variant in stored.manifest.variants] == ["fp32"], "the objective limits the loss"
+    dropped = {entry.variant.name: entry.dropped for entry in study.entries}
+    assert dropped["truncated"], "that it calls itself the same arithmetic does not make it so"
     assert study.warnings[0] == "no data was given: variants were compared on made-up rows, and no accuracy is promised"
+
+
+def test_without_data_a_variant_serves_only_where_no_loss_is_limited_or_made_up_rows_are_accepted(
+    classifier, makers, tmp_path
+) -> None:
+    free, stored = optimized(classifier, None, tmp_path / "free", ("seven-bits",), objective=None)
+    kept = {entry.variant.name: entry for entry in free.entries if entry.kept}
+    for variant in stored.manifest.variants[1:]:
+        assert kept[variant.name].variant.accuracy > 0.0, "its agreement is shown"
+        assert variant.accuracy == 0.0, "no objective that limits the loss takes it"
+    taken, _ = optimized(classifier, None, tmp_path / "taken", ("seven-bits", "truncated"), accept_made_up=True)
+    entries = {entry.variant.name: entry for entry in taken.entries}
+    assert taken.accepted
+    assert all(entry.promised for entry in entries.values())
+    assert entries["seven-bits"].verdict.loss.rows > 1000, "fewer would say nothing of a per cent"
+    assert entries["truncated"].dropped.startswith("may lose ")
+
+
+def test_the_same_arithmetic_with_the_same_answers_serves_without_data(classifier, tmp_path) -> None:
+    pytest.importorskip("openvino")
+    study, _ = optimized(classifier, None, tmp_path, ("openvino",))
+    same = study.entries[1]
+    assert same.variant.name == "openvino-fp32"
+    assert same.promised
+    assert same.stored.accuracy == 1.0
 
 
 def test_a_python_class_has_no_variants(tmp_path) -> None:

@@ -20,6 +20,7 @@ BUILT_IN = {
     "fused": "setpoint.optimize.makers.fused:FusedMaker",
     "fp16": "setpoint.optimize.makers.half:HalfMaker",
     "low-rank": "setpoint.optimize.makers.low_rank:LowRankMaker",
+    "pruned": "setpoint.optimize.makers.pruned:PrunedMaker",
     "weights-only": "setpoint.optimize.makers.weights_only:WeightsOnlyMaker",
     "distilled": "setpoint.optimize.makers.distilled:DistilledMaker",
 }
