@@ -128,6 +128,7 @@ class ModelManifest(msgspec.Struct, frozen=True):
         profiles: what was measured of its variants, on one or several kinds of hardware.
         schema_version: of this record.
         composition: the graph of a bundle of several models; unset for all others, whose text does not mention it.
+        labels: names of the classes of an output, by index; empty for a class without one. Unset where none are known.
     """
 
     endpoints: tuple[Endpoint, ...]
@@ -137,6 +138,7 @@ class ModelManifest(msgspec.Struct, frozen=True):
     profiles: tuple[Profile, ...] = ()
     schema_version: int = SCHEMA_VERSION
     composition: Composition | msgspec.UnsetType = msgspec.UNSET
+    labels: dict[str, tuple[str, ...]] | msgspec.UnsetType = msgspec.UNSET
 
     def __post_init__(self) -> None:
         if not self.variants or not self.endpoints:
@@ -152,6 +154,11 @@ class ModelManifest(msgspec.Struct, frozen=True):
     def tensor_endpoint(self) -> Endpoint | None:
         """The endpoint that V2 inference calls."""
         return next((endpoint for endpoint in self.endpoints if endpoint.signature is not None), None)
+
+    @property
+    def labels_by_output(self) -> dict[str, tuple[str, ...]]:
+        """Names of the classes of outputs, by index; an output whose classes are not named is not there."""
+        return {} if isinstance(self.labels, msgspec.UnsetType) else self.labels
 
     def endpoint(self, name: str) -> Endpoint | None:
         """The endpoint of that name, or None."""

@@ -31,7 +31,9 @@ def v2_routes(service: ModelService, door: Door) -> Routes:
     bases += [f"{bases[0]}/versions/{label}" for label in (version, *bundle.aliases)]
     endpoint = bundle.manifest.tensor_endpoint
     if endpoint is not None and endpoint.signature is not None:
-        infer = partial(_infer, service, door, endpoint, V2Codec(endpoint.signature, bundle.name, version, door.memory))
+        labels = bundle.manifest.labels_by_output
+        codec = V2Codec(endpoint.signature, bundle.name, version, door.memory, labels)
+        infer = partial(_infer, service, door, endpoint, codec)
     else:
         infer = partial(_not_tensors, service)
     routes: Routes = {}

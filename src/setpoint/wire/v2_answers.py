@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from setpoint.core import Signature
 from setpoint.wire.batch import BatchOutputs
-from setpoint.wire.classification import classify
+from setpoint.wire.classification import NO_LABELS, Labels, classify
 from setpoint.wire.infer_request import InferRequest
 from setpoint.wire.json_tensor import encode_flat
 from setpoint.wire.raw_tensor import Raw, bytes_of
@@ -34,8 +34,9 @@ def _shape_and_data_key(shape: tuple[int, ...]) -> bytes:
 class AnswerWriter:
     """Writes responses of one model; built once, so that each is cheap. ``V2Codec`` is the half that reads requests."""
 
-    def __init__(self, signature: Signature, model: str, version: str) -> None:
+    def __init__(self, signature: Signature, model: str, version: str, labels: Labels = NO_LABELS) -> None:
         self._outputs = signature.outputs
+        self._labels = labels
         self._batched = signature.batched
         self._prefix = b'{"model_name":%b,"model_version":%b,' % (
             msgspec.json.encode(model),
@@ -145,7 +146,7 @@ class AnswerWriter:
         """
         datatype = self._outputs[position].datatype
         if request.classes and request.classes[index]:
-            array = classify(array, request.classes[index], batched=self._batched)
+            array = self._classify(position, array, request.classes[index])
             datatype = "BYTES"
         wanted.put(array)
         return [self._output_names[position], datatype.encode(), b'","shape":', _shape_key(array.shape)[:-1]]
@@ -156,4 +157,8 @@ class AnswerWriter:
         return [self._prefix, b'"outputs":[']
 
     def _classes(self, position: int, classes: int, outputs: BatchOutputs, start: int, end: int) -> NDArray[np.object_]:
-        return classify(outputs.part(position, start, end), classes, batched=self._batched)
+        return self._classify(position, outputs.part(position, start, end), classes)
+
+    def _classify(self, position: int, array: NDArray[Any], classes: int) -> NDArray[np.object_]:
+        labels = self._labels.get(self._outputs[position].name, ())
+        return classify(array, classes, batched=self._batched, labels=labels)

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from setpoint.core import FREE, InvalidRequest, RequestTooLarge, Signature
+from setpoint.wire.classification import NO_LABELS, Labels
 from setpoint.wire.infer_request import InferRequest, SignatureReader
 from setpoint.wire.json_body import decoding, excerpt
 from setpoint.wire.json_cut import Cut, cut
@@ -41,8 +42,15 @@ _NO_ARRAY: NDArray[Any] = np.empty(0)
 class V2Codec(AnswerWriter):
     """Reads requests for one model and writes its responses; built once, so that each request is cheap."""
 
-    def __init__(self, signature: Signature, model: str, version: str, memory: SharedMemory = NO_SHARED_MEMORY) -> None:
-        super().__init__(signature, model, version)
+    def __init__(
+        self,
+        signature: Signature,
+        model: str,
+        version: str,
+        memory: SharedMemory = NO_SHARED_MEMORY,
+        labels: Labels = NO_LABELS,
+    ) -> None:
+        super().__init__(signature, model, version, labels)
         self._reader = SignatureReader(signature)
         self._memory = memory
         self._all_binary = (True,) * len(signature.outputs)

@@ -70,6 +70,7 @@ class Catalogue:
                 raise InvalidRequest(
                     f"model {service.name!r} takes and gives more than tensors; POST JSON to {routes} over HTTP"
                 )
-            codec = wire.GrpcCodec(endpoint.signature, bundle.name, str(bundle.version), self.memory)
+            version, labels = str(bundle.version), bundle.manifest.labels_by_output
+            codec = wire.GrpcCodec(endpoint.signature, bundle.name, version, self.memory, labels)
             found = self._codecs[service] = (endpoint, codec)
         return found

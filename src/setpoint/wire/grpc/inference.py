@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from setpoint.core import InvalidRequest, RequestTooLarge, Signature, TensorSpec
 from setpoint.wire.batch import BatchOutputs
-from setpoint.wire.classification import classify
+from setpoint.wire.classification import NO_LABELS, Labels, classify
 from setpoint.wire.grpc.envelope import field_head, field_of, raw_fields, split, varint
 from setpoint.wire.grpc.messages import parse
 from setpoint.wire.infer_request import InferRequest, SignatureReader
@@ -107,7 +107,15 @@ def value_of(parameter: Any) -> Any:
 class GrpcCodec:
     """Reads requests for one model and writes its responses; built once, so that each request is cheap."""
 
-    def __init__(self, signature: Signature, model: str, version: str, memory: SharedMemory = NO_SHARED_MEMORY) -> None:
+    def __init__(
+        self,
+        signature: Signature,
+        model: str,
+        version: str,
+        memory: SharedMemory = NO_SHARED_MEMORY,
+        labels: Labels = NO_LABELS,
+    ) -> None:
+        self._labels = labels
         self._reader = SignatureReader(signature)
         self._memory = memory
         self._outputs = signature.outputs
@@ -251,7 +259,9 @@ class GrpcCodec:
             array = outputs.part(position, start, end)
             output = self._output_heads[position]
             if request.classes and request.classes[index]:
-                array = classify(array, request.classes[index], batched=self._reader.signature.batched)
+                labels = self._labels.get(self._outputs[position].name, ())
+                batched = self._reader.signature.batched
+                array = classify(array, request.classes[index], batched=batched, labels=labels)
                 output = self._output_names[position] + _BYTES_DATATYPE
             output += _shape_field(array.shape)
             if request.shared and (shared := request.shared[index]) is not None:
