@@ -30,10 +30,15 @@ FONTS = ("DejaVuSans.ttf", "DejaVuSerif.ttf", "DejaVuSansMono.ttf")
 
 @dataclasses.dataclass
 class Page:
-    """uint8 [height, width, 3], RGB, and the lines on it from top to bottom."""
+    """uint8 [height, width, 3], RGB, and the lines on it as its writer sees them, from top to bottom."""
 
     pixels: npt.NDArray[np.uint8]
     lines: list[str]
+    turned: bool = False
+
+    def accuracy(self, read: list[str]) -> float:
+        """Of pieces of lines from the image's top left on: a turned page comes from its end to its beginning."""
+        return accuracy(self.lines, read[::-1] if self.turned else read)
 
 
 def fonts(size: int) -> list[ImageFont.FreeTypeFont | ImageFont.ImageFont]:
@@ -48,7 +53,7 @@ def fonts(size: int) -> list[ImageFont.FreeTypeFont | ImageFont.ImageFont]:
 
 
 def page(seed: int, *, turned: bool = False) -> Page:
-    """A page of a few sentences; ``turned`` puts it upside down, so that its last line is its first, upside down."""
+    """A page of a few sentences; ``turned`` puts it upside down."""
     random_ = random.Random(seed)
     lines = random_.sample(SENTENCES, random_.randint(3, 6))
     size = random_.choice((26, 30, 34))
@@ -59,8 +64,8 @@ def page(seed: int, *, turned: bool = False) -> Page:
         font = random_.choice(fonts(size))
         draw.text((MARGIN, MARGIN + 2 * size * place), line, font=font, fill=random_.choice(("black", "#202a60")))
     if turned:
-        picture, lines = picture.rotate(180), lines[::-1]
-    return Page(np.asarray(picture), lines)
+        picture = picture.rotate(180)
+    return Page(np.asarray(picture), lines, turned)
 
 
 def accuracy(wanted: list[str], got: list[str]) -> float:

@@ -22,7 +22,7 @@ from pathlib import Path
 
 import numpy as np
 from build import PACKAGE, build, models_folder
-from pages import Page, accuracy, likeness, page
+from pages import Page, likeness, page
 
 import setpoint as sp
 
@@ -85,12 +85,12 @@ def main() -> int:
         read = read_pages(service, pages)
         took_s = time.monotonic() - began_s
         print(f"served    {len(pages)} pages, {sum(map(len, read))} lines, {len(pages) / took_s:.1f} pages a second")
-    own = [accuracy(one.lines, lines) for one, lines in zip(pages, read, strict=True)]
+    own = [one.accuracy(lines) for one, lines in zip(pages, read, strict=True)]
     print(f"accuracy  {np.mean(own):.4f} of the characters, wanted {LEAST_ACCURACY}; worst page {min(own):.4f}")
     good = float(np.mean(own)) >= LEAST_ACCURACY
     if not arguments.no_reference:
         theirs = reference_lines(pages)
-        other = [accuracy(one.lines, lines) for one, lines in zip(pages, theirs, strict=True)]
+        other = [one.accuracy(lines) for one, lines in zip(pages, theirs, strict=True)]
         alike = [likeness(lines, ours) for lines, ours in zip(theirs, read, strict=True)]
         print(f"rapidocr  {np.mean(other):.4f} of the characters; ours is {np.mean(alike):.4f} the same as theirs")
         good = good and float(np.mean(alike)) >= LEAST_LIKENESS

@@ -74,6 +74,9 @@ def typed(declared: Declared, parts: Mapping[str, tuple[str, Signature]]) -> Typ
         InvalidConfiguration: one line that names the step, what it wants and what it would get.
     """
     order = in_order(declared)
+    for step in order:
+        if step.model:
+            _check_names(step, parts[step.name][1])
     values = {name: Value(_input_spec(name, order, parts), _REQUEST) for name in declared.inputs}
     steps = []
     for step in order:
@@ -102,6 +105,12 @@ def typed(declared: Declared, parts: Mapping[str, tuple[str, Signature]]) -> Typ
     return Typed(tuple(steps), Signature(inputs, tuple(spec for spec, _ in outputs), batched))
 
 
+def _check_names(step: DeclaredStep, signature: Signature) -> None:
+    if sorted(step.inputs) != sorted(spec.name for spec in signature.inputs):
+        takes, given = ", ".join(map(str, signature.inputs)), ", ".join(step.inputs)
+        raise InvalidConfiguration(f"step {step.name!r}: its model takes {takes}; given are {given}")
+
+
 def _input_spec(name: str, steps: Sequence[DeclaredStep], parts: Mapping[str, tuple[str, Signature]]) -> TensorSpec:
     """An input of the whole is what the models that take it say."""
     spec: TensorSpec | None = None
@@ -111,8 +120,7 @@ def _input_spec(name: str, steps: Sequence[DeclaredStep], parts: Mapping[str, tu
             if reference != name:
                 continue
             wanted = parts[step.name][1].input(tensor)
-            if wanted is None:
-                continue  # said by the step's own check
+            assert wanted is not None, "names were judged"
             where = f"{step.name} takes it as {wanted.datatype}{list(wanted.shape)}"
             if spec is not None and not _fits(spec, wanted):
                 raise InvalidConfiguration(f"input {name!r}: {said}, and {where}")
@@ -127,11 +135,6 @@ def _model(
     step: DeclaredStep, part: str, signature: Signature, values: Mapping[str, Value]
 ) -> tuple[Step, str, tuple[Guard, ...]]:
     where = f"step {step.name!r}"
-    names = [spec.name for spec in signature.inputs]
-    if sorted(step.inputs) != sorted(names):
-        raise InvalidConfiguration(
-            f"{where}: its model takes {', '.join(map(str, signature.inputs))}; given are {', '.join(step.inputs)}"
-        )
     taken = []
     for spec in signature.inputs:
         value = _value(step.inputs[spec.name], where, values)
