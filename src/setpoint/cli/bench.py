@@ -48,6 +48,7 @@ def command(
     name: str | None,
     trust: bool,
     sample: Path | None,
+    engine: str | None,
     variant: str | None,
     threads: int | None,
     device: str,
@@ -63,7 +64,8 @@ def command(
     """
     registry = Registry.default()
     with telling(f"opening {model}") as tell:
-        bundle = open_model(model, name=name, options=PackOptions(trust=trust, sample=sample), registry=registry)
+        options = PackOptions(trust=trust, sample=sample, engine=engine or "")
+        bundle = open_model(model, name=name, options=options, registry=registry)
         result = _measure(bundle, registry.folder(bundle), variant, threads, device, data, length, budget, tell)
     if as_json:
         print_json(_record(bundle, result))

@@ -20,9 +20,21 @@ from setpoint.registry import Registry, pack_source
 @click.option(
     "--alias", "alias_name", metavar="ALIAS", help="Point this alias at the packed version, such as champion."
 )
+@click.option(
+    "--labels",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Names of the classes of the model's output, one on each line: V2's classification answers with them.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print a record instead of lines.")
 def command(
-    path: str, name: str | None, trust: bool, sample: Path | None, alias_name: str | None, as_json: bool
+    path: str,
+    name: str | None,
+    trust: bool,
+    sample: Path | None,
+    engine: str | None,
+    alias_name: str | None,
+    labels: Path | None,
+    as_json: bool,
 ) -> None:
     """Make a model file into a bundle in the registry.
 
@@ -31,7 +43,7 @@ def command(
     source does. Packing the same content again changes nothing.
     """
     registry = Registry.default()
-    options = PackOptions(trust=trust, sample=sample)
+    options = PackOptions(trust=trust, sample=sample, engine=engine or "", labels=labels)
     with working(f"packing {path}"):
         bundle, created = pack_source(path, name=name, options=options, registry=registry)
     if alias_name is not None:

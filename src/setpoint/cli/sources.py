@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from setpoint.engines import CPU
+from setpoint.formats import ENGINES
 
 Function = Callable[..., Any]
 
@@ -23,8 +24,13 @@ device_option = click.option(
 
 
 def packing_options(function: Function) -> Function:
-    """Add ``--name``, ``--trust`` and ``--sample`` to a command."""
+    """Add ``--name``, ``--trust``, ``--sample`` and ``--engine`` to a command."""
     for option in (
+        click.option(
+            "--engine",
+            type=click.Choice(ENGINES),
+            help="What answers for boosted trees: their own library or ONNX Runtime.  [default: the quicker one]",
+        ),
         click.option(
             "--sample",
             type=click.Path(exists=True, dir_okay=False, path_type=Path),

@@ -11,9 +11,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from setpoint.core import Signature, UnknownFormat
+from setpoint.core import InvalidConfiguration, Signature, UnknownFormat
 from setpoint.engines import offers
-from setpoint.formats.base import Format, PackedModel, PackOptions
+from setpoint.formats.base import ENGINES, Format, PackedModel, PackOptions
 from setpoint.formats.isolated import pack_isolated
 
 ENTRY_POINT_GROUP = "setpoint.formats"
@@ -40,6 +40,8 @@ BUILT_IN = {
 }
 
 _log = logging.getLogger("setpoint.formats")
+_WITH_A_CHOICE = ("xgboost", "lightgbm", "catboost")
+"""Formats that both their own library and ONNX Runtime can serve."""
 
 
 def write_function(function: Callable[..., Any], folder: Path) -> Path:
@@ -121,12 +123,18 @@ def pack(source: Path, options: PackOptions, workdir: Path) -> PackedModel:
     Raises:
         ConfigurationError: any leaf of it; the message says what to do.
     """
-    return recognise(source).pack(source, options, workdir)
+    found = recognise(source)
+    if options.engine and found.name not in _WITH_A_CHOICE:
+        raise InvalidConfiguration(
+            f"--engine {options.engine} is for {', '.join(_WITH_A_CHOICE)}; this is {found.name}"
+        )
+    return found.pack(source, options, workdir)
 
 
 __all__ = [
     "BUILT_IN",
     "ENTRY_POINT_GROUP",
+    "ENGINES",
     "Format",
     "PackOptions",
     "PackedModel",

@@ -7,7 +7,10 @@ from typing import Protocol
 
 import msgspec
 
-from setpoint.core import ModelManifest
+from setpoint.core import InvalidConfiguration, ModelManifest
+
+NATIVE, ONNX = "native", "onnx"
+ENGINES = (NATIVE, ONNX)
 
 
 class PackOptions(msgspec.Struct, frozen=True):
@@ -17,11 +20,19 @@ class PackOptions(msgspec.Struct, frozen=True):
         trust: the source may run code when it is loaded (pickle, joblib).
         entry: which class of a Python file is the model; empty when there is only one.
         sample: an ``.npz`` (one array per input) of real rows to probe and check with; generated input is used without.
+        engine: of boosted trees, what answers: ``native``, their own library, or ``onnx``; the quicker one without.
+        labels: names of the classes of its output, one on each line; see ``labelled``.
     """
 
     trust: bool = False
     entry: str = ""
     sample: Path | None = None
+    engine: str = ""
+    labels: Path | None = None
+
+    def __post_init__(self) -> None:
+        if self.engine not in ("", *ENGINES):
+            raise InvalidConfiguration(f"engine {self.engine!r}: expected {' or '.join(ENGINES)}")
 
 
 class PackedModel(msgspec.Struct, frozen=True):

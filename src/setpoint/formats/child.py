@@ -12,6 +12,7 @@ import msgspec
 from setpoint.core import SetpointError
 from setpoint.formats import pack
 from setpoint.formats.base import PackOptions
+from setpoint.formats.choice import remembering
 from setpoint.formats.confined import MEMORY_EXIT_CODE
 from setpoint.formats.isolated import Done, Failed, Job, freeze
 
@@ -46,9 +47,10 @@ class _Warnings(logging.Handler):
 
 
 def _perform(job: Job) -> Done | Failed:
-    options = PackOptions(job.trust, job.entry, Path(job.sample) if job.sample else None)
+    options = PackOptions(job.trust, job.entry, Path(job.sample) if job.sample else None, job.engine)
     try:
-        packed = pack(Path(job.source), options, Path(job.workdir))
+        with remembering(Path(job.memory) if job.memory else None):
+            packed = pack(Path(job.source), options, Path(job.workdir))
     except SetpointError as error:
         return freeze(error)
     return Done(packed.manifest, {path: str(place) for path, place in packed.files.items()}, packed.suggested_name)

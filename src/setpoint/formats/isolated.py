@@ -25,13 +25,16 @@ _TAIL_CHARACTERS = 600
 
 
 class Job(msgspec.Struct, frozen=True, tag=True):
-    """What to pack, with absolute paths. ``import_paths`` are the caller's, appended to the child's."""
+    """What to pack, with absolute paths. ``import_paths`` are the caller's, appended to the child's; ``memory`` is the
+    folder in which what is measured is remembered, empty for none."""
 
     source: str
     workdir: str
     trust: bool
     entry: str
     sample: str
+    engine: str
+    memory: str
     import_paths: tuple[str, ...]
 
 
@@ -53,8 +56,8 @@ class Failed(msgspec.Struct, frozen=True, tag=True):
     warnings: tuple[str, ...] = ()
 
 
-def pack_isolated(source: Path, options: PackOptions, workdir: Path) -> PackedModel:
-    """Like ``pack``, in a child process.
+def pack_isolated(source: Path, options: PackOptions, workdir: Path, memory: Path | None = None) -> PackedModel:
+    """Like ``pack``, in a child process; what it measures is kept in the folder ``memory``, if there is one.
 
     Raises:
         SetpointError: the very class that packing raised in the child.
@@ -66,6 +69,8 @@ def pack_isolated(source: Path, options: PackOptions, workdir: Path) -> PackedMo
         trust=options.trust,
         entry=options.entry,
         sample=str(options.sample.absolute()) if options.sample else "",
+        engine=options.engine,
+        memory=str(memory.absolute()) if memory else "",
         import_paths=_import_paths(source, options.trust),
     )
     try:

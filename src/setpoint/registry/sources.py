@@ -8,10 +8,13 @@ from pathlib import Path
 import msgspec
 
 from setpoint.core import BundleNotFound, InvalidConfiguration
-from setpoint.formats import PackOptions, pack_isolated
+from setpoint.formats import PackOptions, labelled, pack_isolated
 from setpoint.registry.bundle import Bundle
 from setpoint.registry.reference import check_name, name_from
 from setpoint.registry.registry import Registry
+
+MEASURED_FOLDER = "measured"
+"""Of the registry: what packing measured on this machine."""
 
 
 def pack_source(
@@ -38,7 +41,9 @@ def pack_source(
     if name is not None:
         check_name(name)  # before the work, not after it
     with tempfile.TemporaryDirectory(prefix="setpoint-pack-") as workdir:
-        packed = pack_isolated(path, options, Path(workdir))
+        packed = pack_isolated(path, options, Path(workdir), registry.root / MEASURED_FOLDER)
+        if options.labels is not None:
+            packed = labelled(packed, options.labels)
         return registry.add(packed, name_from(packed.suggested_name) if name is None else name)
 
 

@@ -11,25 +11,38 @@ import pytest
 import xgboost
 from sklearn.datasets import load_breast_cancer, load_diabetes, load_iris
 
-from setpoint.core import ConfigurationError, ConversionMismatch, UnknownFormat
+from setpoint.core import ConversionMismatch, InvalidConfiguration
 from setpoint.engines import EngineOptions, load_executable
 from setpoint.formats import PackOptions, booster, forest, pack_isolated, recognise
 from setpoint.formats.base import PackedModel
+from setpoint.formats.choice import Comparison, Timed
+from setpoint.registry import Registry, pack_source
 
 CANCER = load_breast_cancer(return_X_y=True)
 IRIS = load_iris(return_X_y=True)
 DIABETES = load_diabetes(return_X_y=True)
 RANDOM = np.random.default_rng(0)
 
-Pack = Callable[[Path], PackedModel]
+Pack = Callable[..., PackedModel]
+DEFAULTS = PackOptions()
 
 
 @pytest.fixture
-def pack(tmp_path: Path) -> Pack:
-    def packed(source: Path) -> PackedModel:
+def pack(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pack:
+    """Packs where ONNX is twice as quick, or as the test says: no test depends on how quick this machine is."""
+
+    def packed(source: Path, options: PackOptions = DEFAULTS, native_takes: float = 2.0) -> PackedModel:
         workdir = tmp_path / "work"
         workdir.mkdir(exist_ok=True)
-        return recognise(source).pack(source, PackOptions(), workdir)
+
+        def measured(first, second, sizes) -> Comparison:
+            for rows in sizes:  # both do run
+                first(rows)
+                second(rows)
+            return Comparison(tuple(Timed(rows, 1.0, native_takes, native_takes) for rows in sizes))
+
+        monkeypatch.setattr(booster, "compare_speed", measured)
+        return recognise(source).pack(source, options, workdir)
 
     return packed
 
@@ -240,6 +253,42 @@ def test_the_same_file_gives_the_same_graph(tmp_path: Path, pack: Pack) -> None:
     content = graph.read_bytes()
     assert pack(path).manifest.to_json() == first.manifest.to_json()
     assert graph.read_bytes() == content
+
+
+@pytest.mark.parametrize(("native_takes", "engine"), [(0.5, "xgboost"), (0.85, "xgboost"), (0.95, "onnxruntime")])
+def test_the_quicker_of_two_equal_forms_answers(tmp_path: Path, pack: Pack, native_takes: float, engine: str) -> None:
+    """And ONNX where the library is hardly quicker. Both numbers stand in the lineage either way."""
+    packed = pack(xgboost_file(tmp_path, xgboost.XGBClassifier(n_estimators=3), IRIS), native_takes=native_takes)
+    assert packed.manifest.variants[0].engine == engine
+    (told,) = [check for check in packed.manifest.lineage.checks if "measured" in check]
+    assert f"1 row 1 ms as ONNX and {native_takes:g} ms in xgboost, 64 rows 1 ms as ONNX and" in told
+    assert any("converted answers" in check for check in packed.manifest.lineage.checks)
+
+
+@pytest.mark.parametrize(("asked", "engine"), [("native", "xgboost"), ("onnx", "onnxruntime")])
+def test_one_of_the_forms_may_be_asked_for(tmp_path: Path, pack: Pack, asked: str, engine: str) -> None:
+    path = xgboost_file(tmp_path, xgboost.XGBClassifier(n_estimators=3), IRIS)
+    packed = pack(path, PackOptions(engine=asked), native_takes=2.0 if asked == "native" else 0.5)
+    assert packed.manifest.variants[0].engine == engine
+    assert not [check for check in packed.manifest.lineage.checks if "measured" in check]
+
+
+def test_a_form_that_there_is_not_is_refused(tmp_path: Path, pack: Pack) -> None:
+    path = xgboost_file(tmp_path, xgboost.XGBRegressor(n_estimators=5, booster="gblinear"), DIABETES)
+    with pytest.raises(InvalidConfiguration, match="--engine onnx: a gblinear booster has no trees"):
+        pack(path, PackOptions(engine="onnx"))
+    with pytest.raises(InvalidConfiguration, match="engine 'tvm': expected native or onnx"):
+        PackOptions(engine="tvm")
+
+
+def test_the_same_file_gives_the_same_bundle_though_times_differ(tmp_path: Path) -> None:
+    """Really measured: what was measured once is remembered beside the registry."""
+    path = xgboost_file(tmp_path, xgboost.XGBClassifier(n_estimators=3), IRIS)
+    registry = Registry(tmp_path / "home")
+    first, created = pack_source(path, name="m", registry=registry)
+    assert created
+    assert pack_source(path, name="m", registry=registry) == (first, False)
+    assert any("measured with 1 thread: 1 row " in check for check in first.manifest.lineage.checks)
 
 
 @pytest.mark.parametrize("mistake", ["comparison", "missing", "base", "link"])
