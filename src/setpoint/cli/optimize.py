@@ -67,6 +67,7 @@ def command(
     name: str | None,
     trust: bool,
     sample: Path | None,
+    engine: str | None,
     data: Path | None,
     objective: Objective | None,
     metric: str | None,
@@ -112,7 +113,9 @@ def command(
         device=device,
     )
     with telling(f"opening {model}") as tell, tempfile.TemporaryDirectory(prefix="setpoint-optimize-") as workdir:
-        bundle = open_model(model, name=name, options=PackOptions(trust=trust, sample=sample), registry=registry)
+        bundle = open_model(
+            model, name=name, options=PackOptions(trust=trust, sample=sample, engine=engine or ""), registry=registry
+        )
         optimizer = Optimizer(bundle, registry.folder(bundle), Path(workdir), request, tell=tell)
         if first_use:
             signal.signal(signal.SIGINT, lambda *_: optimizer.stop())

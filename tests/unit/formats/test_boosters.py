@@ -11,7 +11,7 @@ import pytest
 import xgboost
 from sklearn.datasets import load_breast_cancer, load_diabetes, load_iris
 
-from setpoint.core import ConversionMismatch, InvalidConfiguration
+from setpoint.core import ConfigurationError, ConversionMismatch, InvalidConfiguration, UnknownFormat
 from setpoint.engines import EngineOptions, load_executable
 from setpoint.formats import PackOptions, booster, forest, pack_isolated, recognise
 from setpoint.formats.base import PackedModel
