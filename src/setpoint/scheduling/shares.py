@@ -5,7 +5,8 @@ served; one who comes back after a pause is lifted to it, but for an allowance t
 nobody saves up a right to crowd out the others. A request of a tenant whose counter, with what it has waiting already,
 is ahead of the node's is moved back in the queue by the time that the others need to draw level. Within its share a
 tenant is never moved back: then the queue is in the order of deadlines alone. (Start-time fair queueing, told as a
-delay of deadlines, so that one order serves both.)
+delay of deadlines, so that one order serves both.) While one tenant crowds the queue and another does not, that one
+goes behind this one by the whole allowance: it waits for what it asks too much, and nobody else does.
 """
 
 from __future__ import annotations
@@ -93,7 +94,10 @@ class FairShares:
         if not account.waiting_rows:
             account.counter_ns = max(account.counter_ns, self._node_ns - self._allowance_ns)
         ahead_ns = account.counter_ns + account.waiting_rows * row_ns / account.weight - self._node_ns
-        return int(max(0.0, ahead_ns) * (self._weights_sum - account.weight))
+        if ahead_ns <= 0.0:
+            return 0
+        lead_ns = int(ahead_ns * (self._weights_sum - account.weight))
+        return max(lead_ns, self._allowance_ns) if self.uneven else lead_ns
 
     def entered(self, request: T) -> None:
         """A request waits now."""

@@ -126,7 +126,7 @@ def test_three_variants_hold_three_times_what_the_first_one_can() -> None:
     assert outcome.mean_accuracy >= 0.775
 
 
-@pytest.mark.parametrize("quiet_share", [0.3, 0.45])
+@pytest.mark.parametrize("quiet_share", [0.1, 0.3, 0.45])
 def test_a_tenant_at_ten_times_its_share_hardly_moves_a_quiet_ones_latency(quiet_share: float) -> None:
     quiet = poisson(quiet_share * CAPACITY, "quiet")
     beside, _ = play([FP32], [quiet, poisson(0.5 * CAPACITY, "noisy")], noisy=True, seconds=30)
@@ -134,7 +134,7 @@ def test_a_tenant_at_ten_times_its_share_hardly_moves_a_quiet_ones_latency(quiet
     before, after = beside.tenants["quiet"], under.tenants["quiet"]
     assert after.offered == before.offered
     assert after.p99_ms < 1.2 * before.p99_ms
-    assert after.answered_in_time > 0.97 * before.answered_in_time
+    assert after.answered_in_time > 0.98 * before.answered_in_time
     assert under.tenants["noisy"].answered_in_time < 0.2 * under.tenants["noisy"].offered
 
 

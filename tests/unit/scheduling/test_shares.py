@@ -89,3 +89,14 @@ def test_it_is_uneven_only_while_one_crowds_the_queue_and_another_that_asks_too_
     enter(greedy, "b", 40)
     greedy.weigh(ROW_NS, S // 2)
     assert not greedy.uneven, "both crowd it"
+
+
+def test_while_it_is_uneven_who_crowds_the_queue_goes_behind_whoever_does_not() -> None:
+    here = shares()
+    first = enter(here, "a", 13)
+    here.lead_ns(Item(tenant="b"), ROW_NS, 0)
+    assert max(first) < ALLOWANCE_NS
+    here.weigh(ROW_NS, S // 2)
+    assert here.uneven
+    assert here.lead_ns(Item(tenant="a"), ROW_NS, S // 2) >= ALLOWANCE_NS
+    assert here.lead_ns(Item(tenant="b"), ROW_NS, S // 2) == 0
