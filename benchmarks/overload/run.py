@@ -251,7 +251,7 @@ def print_maxima(workload: Workload, points: list[Point], arguments: argparse.Na
 
 
 def best_layout(workload: Workload, variant: str) -> tuple[int, int, float]:
-    """Workers and threads that ``setpoint serve`` takes for a variant, and the rows/s that they hold by its profiles."""
+    """Workers and threads that ``setpoint serve`` takes for a variant, and what they hold by its profiles."""
     registry = Registry(WORK / "home")
     bundle = registry.resolve(workload.name)
     objective = Objective.parse(f"p99<={workload.bound_ms}ms")
