@@ -16,6 +16,7 @@ from setpoint.cli.config_options import flags_given
 from setpoint.cli.config_schema import schema
 from setpoint.cli.config_settings import DEFAULT, Settings, resolve
 from setpoint.cli.config_values import shown_value
+from setpoint.cli.many import folders_expanded
 from setpoint.cli.serve import serving_options
 from setpoint.cli.table import print_json, render
 
@@ -52,14 +53,14 @@ def show(
 ) -> None:
     """Print every value that setpoint serve would take here, and where it comes from.
 
-    It takes the arguments of setpoint serve, and checks all that can be checked without opening a model. Exit code 2
-    where serve would refuse them.
+    It takes the arguments of setpoint serve, a folder of models among them, and checks all that can be checked without
+    opening a model. Exit code 2 where serve would refuse them.
 
     \b
       setpoint config show
       setpoint config show --config /etc/setpoint.toml --workers 2
     """
-    settings = resolve(flags_given(context), models, os.environ, config)
+    settings = resolve(flags_given(context), folders_expanded(models), os.environ, config)
     settings.node_fields()
     for index in range(len(settings.models)):
         settings.model_fields(index)

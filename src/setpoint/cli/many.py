@@ -25,7 +25,7 @@ def expanded(texts: Iterable[str], registry: Registry, *, everything: bool) -> t
     Raises:
         InvalidConfiguration: there is no model where some should be.
     """
-    found = [model for text in texts for model in _expanded(text)]
+    found = list(folders_expanded(texts))
     if everything:
         named = {text.partition(":")[0].partition("@")[0] for text in found}
         newest = registry.newest_versions()
@@ -33,6 +33,15 @@ def expanded(texts: Iterable[str], registry: Registry, *, everything: bool) -> t
             raise InvalidConfiguration(f"--all: the registry at {registry.root} holds no model yet: setpoint pack PATH")
         found += [name for name in sorted(newest) if name not in named]
     return tuple(found)
+
+
+def folders_expanded(texts: Iterable[str]) -> tuple[str, ...]:
+    """The same, without a registry: each folder that is no model itself gives way to the models in it.
+
+    Raises:
+        InvalidConfiguration: there is none in it.
+    """
+    return tuple(model for text in texts for model in _expanded(text))
 
 
 def _expanded(text: str) -> list[str]:

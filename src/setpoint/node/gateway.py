@@ -29,14 +29,15 @@ class Gateway:
         router: of all routes.
     """
 
-    def __init__(self, door: Door, ready: Callable[[], bool]) -> None:
+    def __init__(self, door: Door, ready: Callable[[], bool], *, repository: bool = False) -> None:
+        """Publish nothing yet; ``repository`` says whether somebody may load and unload models."""
         self.router = Router()
         self._door = door
         self._ready = ready
         self._published: dict[str, tuple[ModelService, Routes]] = {}
         self._openapi = b""
         self._openai = OpenAIRoutes(door)
-        self._add_server_routes()
+        self._add_server_routes(repository)
 
     def publish(self, service: ModelService) -> None:
         """Route requests for its name to this service; where another one was published under it, instead of that."""
@@ -61,11 +62,12 @@ class Gateway:
             self.router.remove(method, path)
         self._openapi = b""
 
-    def _add_server_routes(self) -> None:
+    def _add_server_routes(self, repository: bool) -> None:
         add = self.router.add
-        metadata = server_metadata(__version__, shared_memory=self._door.memory.enabled)
+        memory = self._door.memory
+        metadata = server_metadata(__version__, repository=repository, shared_memory=memory.enabled)
         page = docs_page()
-        for (method, path), handler in (self._openai.server_routes() | memory_routes(self._door.memory)).items():
+        for (method, path), handler in (self._openai.server_routes() | memory_routes(memory)).items():
             add(method, path, handler)
         add("GET", "/v2", lambda exchange: exchange.respond(200, metadata))
         add("GET", "/v2/health/live", lambda exchange: exchange.respond(200, b'{"live":true}'))

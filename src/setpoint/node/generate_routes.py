@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 
 from setpoint.core import SetpointError
-from setpoint.node.door import Door
+from setpoint.node.door import Door, Handler
 from setpoint.node.http import Exchange
 from setpoint.node.requests import HttpCallRequest, HttpStreamRequest
 from setpoint.node.service import ModelService
@@ -13,23 +13,25 @@ from setpoint.node.terms import read_terms
 from setpoint.wire import GenerateCodec, TextEndpoint, generate_error, no_text, text_endpoint
 
 
-def generate(service: ModelService, door: Door, exchange: Exchange) -> None:
-    """``POST …/generate``."""
-    _begin(service, door, False, exchange)
-
-
-def generate_stream(service: ModelService, door: Door, exchange: Exchange) -> None:
-    """``POST …/generate_stream``."""
-    _begin(service, door, True, exchange)
-
-
-def _begin(service: ModelService, door: Door, streams: bool, exchange: Exchange) -> None:
-    door.refuse_while_draining()
-    door.check_json(exchange)
+def generate(service: ModelService, door: Door, *, streams: bool) -> Handler:
+    """``POST …/generate``, or ``…/generate_stream``; made once for a model."""
     text = text_endpoint(service.manifest.endpoints, streams=streams)
     if text is None:
-        raise no_text(service.name, streams=streams)
+        return partial(_no_text, service, door, streams)
     codec = GenerateCodec(text, service.name, str(service.config.bundle.version))
+    return partial(_begin, service, door, streams, text, codec)
+
+
+def _no_text(service: ModelService, door: Door, streams: bool, exchange: Exchange) -> None:
+    door.refuse_while_draining()
+    raise no_text(service.name, streams=streams)
+
+
+def _begin(
+    service: ModelService, door: Door, streams: bool, text: TextEndpoint, codec: GenerateCodec, exchange: Exchange
+) -> None:
+    door.refuse_while_draining()
+    door.check_json(exchange)
     exchange.body, request_id = codec.decode(exchange.body)
     request: GenerateRequest | GenerateStream
     if streams:

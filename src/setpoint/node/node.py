@@ -60,7 +60,7 @@ class Node:
         self.server = HttpServer(_nobody, config.limits, clock, log_bug)
         self._memory = Regions(config.shared_memory, config.limits.body_limit_bytes)
         door = Door(self.server, self._memory)
-        gateway = Gateway(door, lambda: self.ready)
+        gateway = Gateway(door, lambda: self.ready, repository=bool(config.admin_token))
         self._forks = ForkServers()
         with contextlib.suppress(OSError):  # then the first worker cannot be started either, and says why
             for threads in {model.threads for model in config.models}:

@@ -8,7 +8,7 @@ import msgspec
 
 from setpoint.core import Endpoint, InvalidRequest
 from setpoint.node.door import Door
-from setpoint.node.generate_routes import generate, generate_stream
+from setpoint.node.generate_routes import generate
 from setpoint.node.http import Exchange
 from setpoint.node.requests import HttpTensorRequest
 from setpoint.node.router import Routes
@@ -36,6 +36,7 @@ def v2_routes(service: ModelService, door: Door) -> Routes:
         infer = partial(_infer, service, door, endpoint, codec)
     else:
         infer = partial(_not_tensors, service)
+    whole, in_pieces = (generate(service, door, streams=streams) for streams in (False, True))
     routes: Routes = {}
     for base in bases:
         routes["GET", base] = lambda exchange: exchange.respond(200, metadata)
@@ -45,8 +46,8 @@ def v2_routes(service: ModelService, door: Door) -> Routes:
         )
         routes["GET", f"{base}/stats"] = partial(_statistics, service)
         routes["POST", f"{base}/infer"] = infer
-        routes["POST", f"{base}/generate"] = partial(generate, service, door)
-        routes["POST", f"{base}/generate_stream"] = partial(generate_stream, service, door)
+        routes["POST", f"{base}/generate"] = whole
+        routes["POST", f"{base}/generate_stream"] = in_pieces
     return routes
 
 

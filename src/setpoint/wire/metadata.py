@@ -17,17 +17,23 @@ EXTENSIONS: tuple[str, ...] = (
     "classification",
     "generate",
     "model_configuration",
-    "model_repository",
     "parameters",
     "schedule_policy",
     "statistics",
 )
-"""V2 extensions implemented. Clients branch on this list, so only what works stands here."""
+"""V2 extensions that every node has. Clients branch on the list they are given, so only what works stands there."""
 
 
-def server_metadata(version: str, *, shared_memory: bool = False) -> bytes:
-    """Body of ``GET /v2``; ``shared_memory`` says whether clients may register any."""
-    extensions = (*EXTENSIONS, "system_shared_memory") if shared_memory else EXTENSIONS
+def server_metadata(version: str, *, repository: bool = False, shared_memory: bool = False) -> bytes:
+    """Body of ``GET /v2``.
+
+    Args:
+        version: of the server.
+        repository: somebody may load and unload models.
+        shared_memory: clients may register any.
+    """
+    optional = {"model_repository": repository, "system_shared_memory": shared_memory}
+    extensions = sorted([*EXTENSIONS, *(name for name, offered in optional.items() if offered)])
     return msgspec.json.encode({"name": SERVER_NAME, "version": version, "extensions": extensions})
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import jsonschema
 import msgspec
+import onnx
 import pytest
 from click.testing import CliRunner
 from hypothesis import given
@@ -306,6 +307,19 @@ def test_show_prints_every_value_with_its_origin(here: Path, run: Run) -> None:
     code, out, _ = run("config", "show", "--set")
     assert [line.split()[0] for line in out.splitlines()][:2] == ["key", "node.port"]
     assert "default" not in out
+
+
+def test_show_means_the_models_in_a_folder_as_serve_does(here: Path, run: Run) -> None:
+    (here / "zoo" / "notes").mkdir(parents=True)
+    node = onnx.helper.make_node("Identity", ["x"], ["y"])
+    row = [onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, ["N", 1]) for name in ("x", "y")]
+    for name in ("a.onnx", "b.onnx"):
+        onnx.save(onnx.helper.make_model(onnx.helper.make_graph([node], "g", row[:1], row[1:])), here / "zoo" / name)
+    code, out, _ = run("config", "show", "zoo", "--json")
+    assert code == 0
+    values = {row["key"]: row["value"] for row in json.loads(out)}
+    assert [values[f"models[{index}].source"] for index in (0, 1)] == ["zoo/a.onnx", "zoo/b.onnx"]
+    assert run("config", "show", "zoo/notes")[0] == 2
 
 
 def test_show_refuses_what_serve_would(here: Path, run: Run) -> None:

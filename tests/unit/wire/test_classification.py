@@ -38,6 +38,15 @@ def test_without_a_batch_axis_all_elements_are_classes() -> None:
     assert classify(SCORES, 1, batched=False).tolist() == [b"0.700000:1"]
 
 
+def test_a_class_that_has_a_name_is_called_by_it() -> None:
+    assert classify(SCORES, 3, batched=True, labels=("cat", "Kätzchen: groß"))[0].tolist() == [
+        "0.700000:1:Kätzchen: groß".encode(),
+        b"0.200000:2",
+        b"0.100000:0:cat",
+    ]
+    assert classify(SCORES[:1], 1, batched=True, labels=("cat", "")).tolist() == [[b"0.700000:1"]]
+
+
 def test_there_are_no_more_classes_than_values() -> None:
     assert classify(SCORES, 99, batched=True).shape == (2, 3)
 

@@ -19,12 +19,14 @@ def test_the_server_lists_only_extensions_it_has() -> None:
         "classification",
         "generate",
         "model_configuration",
-        "model_repository",
         "parameters",
         "schedule_policy",
         "statistics",
     ]
     assert json.loads(server_metadata("1.2.3")) == {"name": "setpoint", "version": "1.2.3", "extensions": extensions}
+    optional = {"model_repository", "system_shared_memory"}
+    all_of_them = json.loads(server_metadata("1.2.3", repository=True, shared_memory=True))["extensions"]
+    assert all_of_them == sorted({*extensions, *optional})
 
 
 def test_a_model_of_tensors() -> None:

@@ -26,7 +26,8 @@ Call = Callable[[bytes], bytes]
 class About:
     """Answers from what is known, without asking a model."""
 
-    def __init__(self, catalogue: Catalogue, ready: Callable[[], bool], limits: Limits) -> None:
+    def __init__(self, catalogue: Catalogue, ready: Callable[[], bool], limits: Limits, *, repository: bool) -> None:
+        self._repository = repository
         self._catalogue = catalogue
         self._most_rows = limits.queue_limit_rows
         self._ready = ready
@@ -51,7 +52,7 @@ class About:
     def _server_metadata(self, _: bytes) -> bytes:
         return _from_json(
             "inference.ServerMetadataResponse",
-            server_metadata(__version__, shared_memory=self._catalogue.memory.enabled),
+            server_metadata(__version__, repository=self._repository, shared_memory=self._catalogue.memory.enabled),
         )
 
     def _model_ready(self, body: bytes) -> bytes:

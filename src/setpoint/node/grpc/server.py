@@ -79,7 +79,7 @@ class GrpcServer:
         """
         catalogue = Catalogue(fleet, memory)
         self._on_bug = on_bug
-        self._about = About(catalogue, ready, limits)
+        self._about = About(catalogue, ready, limits, repository=bool(admin_token))
         self._memory_calls = memory_calls(memory)
         self._inference = Inference(catalogue, limits)
         self._repository = RepositoryCalls(fleet, admin_token)

@@ -17,8 +17,8 @@ _ORIGIN = re.compile(r"https?://(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9._-]+)(:[0-9]{1,5}
 _NAMES = re.compile(rb"[A-Za-z0-9_, \t-]{1,1024}")
 _METHODS = b"access-control-allow-methods: GET, HEAD, POST\r\naccess-control-max-age: 600\r\n"
 _EXPOSED = (
-    b"access-control-expose-headers: x-request-id, server-timing, traceresponse, retry-after, setpoint-model, "
-    b"setpoint-variant, setpoint-error, inference-header-content-length\r\n"
+    b"access-control-expose-headers: x-request-id, server-timing, traceresponse, retry-after, retry-after-ms, "
+    b"setpoint-model, setpoint-variant, setpoint-error, inference-header-content-length\r\n"
 )
 _VARY = b"vary: origin\r\n"
 
