@@ -15,6 +15,7 @@ from setpoint.core import InvalidConfiguration, Signature, UnknownFormat
 from setpoint.engines import offers
 from setpoint.formats.base import ENGINES, Format, PackedModel, PackOptions
 from setpoint.formats.isolated import pack_isolated
+from setpoint.formats.labels import labelled
 
 ENTRY_POINT_GROUP = "setpoint.formats"
 
@@ -39,9 +40,9 @@ BUILT_IN = {
     "sklearn": "setpoint.formats.sklearn:SklearnFormat",
 }
 
-_log = logging.getLogger("setpoint.formats")
 _WITH_A_CHOICE = ("xgboost", "lightgbm", "catboost")
 """Formats that both their own library and ONNX Runtime can serve."""
+_log = logging.getLogger("setpoint.formats")
 
 
 def write_function(function: Callable[..., Any], folder: Path) -> Path:
@@ -133,12 +134,13 @@ def pack(source: Path, options: PackOptions, workdir: Path) -> PackedModel:
 
 __all__ = [
     "BUILT_IN",
-    "ENTRY_POINT_GROUP",
     "ENGINES",
+    "ENTRY_POINT_GROUP",
     "Format",
     "PackOptions",
     "PackedModel",
     "formats",
+    "labelled",
     "made_up_rows",
     "pack",
     "pack_isolated",
