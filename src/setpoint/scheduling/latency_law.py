@@ -36,7 +36,7 @@ class LatencyLaw(Protocol):
 
 
 class MeasuredLaw:
-    """A profile's p95 by batch size, straight lines between what was measured, made to never fall.
+    """A profile's p50 by batch size, straight lines between what was measured, made to never fall.
 
     Beyond the last measured size it goes on in proportion, which no real engine exceeds by much.
     """
@@ -64,8 +64,8 @@ class MeasuredLaw:
 
     @classmethod
     def from_profile(cls, profile: Profile, most_rows: int) -> MeasuredLaw:
-        """The law that a profile states by its p95."""
-        return cls([(point.rows, point.p95_ms * 1e6) for point in profile.latency], most_rows)
+        """The law that a profile states by its p50: of a large batch it has few runs, and their p95 is one of them."""
+        return cls([(point.rows, point.p50_ms * 1e6) for point in profile.latency], most_rows)
 
     def run_ns(self, rows: int) -> float:
         """Time for so many rows."""

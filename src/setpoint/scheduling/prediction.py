@@ -2,11 +2,11 @@
 
     predicted = pace · law(rows) + the larger of (spread · law(rows), excess) + outside
 
-``law`` is the profile's p95 (or learned), ``pace`` what batches of this variant and lane take of it on average of late,
-``spread`` what the profile's p95 lies above its p50, ``excess`` the p95 of what batches took beyond their pace: stalls,
-which come to small batches as they come to large ones, and so are not in proportion to rows. ``outside`` is the p95 of
-what passes between handing a batch over and hearing that it is done, beyond its run. So the machine's present state is
-in every decision: a neighbour that takes a core shows at once.
+``law`` is the profile's p50 (or learned), ``pace`` what batches of this variant and lane take of it on average of late,
+``spread`` what the profile's p95 lies above its p50 as a rule, ``excess`` the p95 of what batches took beyond their
+pace: stalls, which come to small batches as they come to large ones, and so are not in proportion to rows. ``outside``
+is the p95 of what passes between handing a batch over and hearing that it is done, beyond its run. So the machine's
+present state is in every decision: a neighbour that takes a core shows at once.
 """
 
 from __future__ import annotations
@@ -63,8 +63,8 @@ class Prediction:
         "_room_ns",
         "_sizer",
         "_spread",
+        "_spread_share",
         "_stall_ns",
-        "_usual",
         "batch_rows",
         "brisk_rows",
         "crowded",
@@ -77,18 +77,18 @@ class Prediction:
     def __init__(self, variant: VariantTerms, terms: ObjectiveTerms, limit_rows: int, outside: RollingQuantile) -> None:
         self._law: LatencyLaw
         self._sizer: BatchSizer | None = None
-        self._usual = 1.0
+        self._spread_share = 0.0
         if variant.profile is not None:
-            self._usual = median([point.p50_ms / point.p95_ms for point in variant.profile.latency])
+            self._spread_share = median([point.p95_ms / point.p50_ms for point in variant.profile.latency]) - 1.0
             self._law = MeasuredLaw.from_profile(variant.profile, limit_rows)
         else:
             self._law = LearnedLaw(limit_rows, grow=terms.has_objective)
             self._sizer = BatchSizer(limit_rows)
         self._outside = outside
-        self._middle = RollingQuantile(0.5, _MIDDLE_WINDOW, self._usual, _MIDDLE_WEIGHT)
+        self._middle = RollingQuantile(0.5, _MIDDLE_WINDOW, 1.0, _MIDDLE_WEIGHT)
         self._excess = RollingQuantile(terms.quantile, WINDOW, 0.0, PRIOR_WEIGHT)
-        self._normal = self._pace = self._usual
-        self._spread = 1.0 - self._usual
+        self._normal = self._pace = 1.0
+        self._spread = self._spread_share
         self._stall_ns = 0.0
         self._room_ns = inf
         self.crowded = self.tight = False
@@ -146,20 +146,18 @@ class Prediction:
             self._normal = self._pace = middle
             self._excess.restart(0.0)
         self._pace += _PACE_WEIGHT * (min(ratio, _STRAGGLER * middle) - self._pace)
-        self._spread = self._pace * (1.0 / self._usual - 1.0)
+        self._spread = self._pace * self._spread_share
 
     def forgive(self) -> None:
         """Nothing was seen of late: lean back towards what the profile says."""
-        self._learn_pace(self._usual)
+        self._learn_pace(1.0)
         self._excess.add(0.0)
         self._set_stall()
 
     @property
     def is_doubtful(self) -> bool:
         """Whether the prediction rests on what was seen of late, which may have passed, and not on a profile."""
-        return (
-            self._sizer is not None or self._pace > self._usual or self._stall_ns > self._spread * self._law.run_ns(1)
-        )
+        return self._sizer is not None or self._pace > 1.0 or self._stall_ns > self._spread * self._law.run_ns(1)
 
     def learn(self, rows: int, run_ns: int) -> None:
         """For a variant without a profile: which size of batch is best."""
