@@ -9,9 +9,9 @@ from setpoint.authoring.invalid_input import InvalidInput
 from setpoint.authoring.media import Image, require_pillow
 from setpoint.authoring.model import Context, Model, endpoint, model_from_function
 from setpoint.authoring.module import UserModule, brief, user_failure
-from setpoint.authoring.pipeline import ImageSteps, Pipeline, TextSteps, read_pipeline
+from setpoint.authoring.pipeline import FUSED_OUTPUTS, RESAMPLINGS, ImageSteps, Pipeline, TextSteps, read_pipeline
 from setpoint.authoring.pipeline_model import PipelineModel
-from setpoint.authoring.pipeline_steps import Tokens, pixels
+from setpoint.authoring.pipeline_steps import Tokens, pixels, raw_pixels
 from setpoint.authoring.requirements import REQUIREMENTS_FILE, Requirement, requirements_of, write_requirements
 from setpoint.authoring.table import TableColumn, TableModel, TableShape, graph_inputs, named_answers
 from setpoint.authoring.table import ask as ask_pipeline
@@ -20,8 +20,10 @@ from setpoint.authoring.tensor import Tensor
 
 __all__ = [
     "ENCODER",
+    "FUSED_OUTPUTS",
     "REQUIRED",
     "REQUIREMENTS_FILE",
+    "RESAMPLINGS",
     "Argument",
     "Audio",
     "BundleFile",
@@ -57,6 +59,7 @@ __all__ = [
     "model_from_function",
     "named_answers",
     "pixels",
+    "raw_pixels",
     "read_pipeline",
     "require_pillow",
     "requirements_of",

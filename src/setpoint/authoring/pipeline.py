@@ -16,6 +16,9 @@ TASKS = ("text-classification", "token-classification", "embedding", "image-clas
 ACTIVATIONS = ("softmax", "sigmoid", "none")
 POOLINGS = ("mean", "cls", "none")
 RESAMPLINGS = ("nearest", "lanczos", "bilinear", "bicubic", "box", "hamming")
+"""In the order of Pillow's numbers for them, which Hugging Face folders use."""
+FUSED_OUTPUTS = ("setpoint_scores", "setpoint_positions")
+"""What a fused graph gives: FP32 and INT64 [rows, labels], the best first."""
 _TEXT_LIMIT = 1_000_000
 
 
@@ -75,6 +78,7 @@ class Pipeline(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         pooling: how an embedding is made of one vector per token, one of ``POOLINGS``.
         normalize: an embedding has length 1.
         dimensions: numbers in an embedding.
+        fused: the graph takes pixels as bytes and gives the best scores with their places: packing wrote it so.
     """
 
     task: str
@@ -88,6 +92,7 @@ class Pipeline(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     pooling: str = "mean"
     normalize: bool = True
     dimensions: int = 0
+    fused: bool = False
 
     def check(self, place: str) -> None:
         """Refuse what cannot be.

@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from setpoint.authoring.files import ModelFile
 from setpoint.authoring.media import Image
 from setpoint.authoring.model import Context, Model, endpoint
-from setpoint.authoring.pipeline import Pipeline, read_pipeline
-from setpoint.authoring.pipeline_steps import Tokens, pixels, pooled, scores
+from setpoint.authoring.pipeline import FUSED_OUTPUTS, Pipeline, read_pipeline
+from setpoint.authoring.pipeline_steps import Tokens, pixels, pooled, raw_pixels, scores
 from setpoint.authoring.tensor import Tensor
 from setpoint.core import ModelError
 
@@ -96,24 +96,37 @@ class PipelineModel(Model):
         inputs, encodings = self._tokens(texts)
         return self.outputs(inputs), inputs, encodings
 
-    def of_images(self, images: list[Image]) -> NDArray[Any]:
-        """What the graph gives for images."""
-        assert self.declared.image is not None
-        (spec,) = self.model.signature.inputs
-        values = pixels(images, self.declared.image)
-        return self.outputs({spec.name: values.astype(spec.type.dtype, copy=False)})
+    def classified_texts(self, texts: list[str]) -> list[Classification]:
+        """Labels of texts."""
+        return self._classified(self._tokens(texts)[0])
 
-    def classified(self, outputs: NDArray[Any]) -> list[Classification]:
+    def classified_images(self, images: list[Image]) -> list[Classification]:
+        """Labels of images."""
+        steps = self.declared.image
+        assert steps is not None
+        (spec,) = self.model.signature.inputs
+        if self.declared.fused:
+            return self._classified({spec.name: raw_pixels(images, steps)})
+        return self._classified({spec.name: pixels(images, steps).astype(spec.type.dtype, copy=False)})
+
+    def _classified(self, inputs: dict[str, NDArray[Any]]) -> list[Classification]:
         """Labels of the best scores, row by row."""
+        if self.declared.fused:
+            given = self.model.run(inputs)
+            return self._named(*(given[name] for name in FUSED_OUTPUTS))
+        outputs = self.outputs(inputs)
         declared = self.declared
         rows = scores(outputs.reshape(len(outputs), -1), declared.activation)
         if rows.shape[1] != len(declared.labels):
             raise ModelError(f"the graph gives {rows.shape[1]} scores for {len(declared.labels)} labels")
         count = max(1, min(declared.top_k, rows.shape[1]))
         best = np.argsort(-rows, axis=1, kind="stable")[:, :count]
+        return self._named(np.take_along_axis(rows, best, axis=1), best)
+
+    def _named(self, best_scores: NDArray[Any], positions: NDArray[Any]) -> list[Classification]:
         answers = []
-        for row, order in zip(rows, best, strict=True):
-            listed = [Score(declared.labels[position], float(row[position])) for position in order.tolist()]
+        for values, places in zip(best_scores.tolist(), positions.tolist(), strict=True):
+            listed = [Score(self.declared.labels[place], value) for place, value in zip(places, values, strict=True)]
             answers.append(Classification(listed[0].label, listed[0].score, listed))
         return answers
 
@@ -121,7 +134,7 @@ class PipelineModel(Model):
 def _text_classifier(_declared: Pipeline) -> tuple[str, Callable[..., Any]]:
     def classify(self: PipelineModel, texts: list[str]) -> list[Classification]:
         """The labels of texts, the best first."""
-        return self.classified(self.of_texts(texts)[0])
+        return self.classified_texts(texts)
 
     return "classify", endpoint(batch=BATCH_ROWS)(classify)
 
@@ -129,7 +142,7 @@ def _text_classifier(_declared: Pipeline) -> tuple[str, Callable[..., Any]]:
 def _image_classifier(_declared: Pipeline) -> tuple[str, Callable[..., Any]]:
     def classify(self: PipelineModel, images: list[Image]) -> list[Classification]:
         """The labels of JPEG, PNG or WebP images, the best first."""
-        return self.classified(self.of_images(images))
+        return self.classified_images(images)
 
     return "classify", endpoint(batch=BATCH_ROWS)(classify)
 

@@ -10,13 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from setpoint.authoring.media import Image
-from setpoint.authoring.pipeline import ImageSteps, TextSteps
+from setpoint.authoring.pipeline import RESAMPLINGS, ImageSteps, TextSteps
 from setpoint.core import DATATYPES, MissingExtra, ModelError, Signature
 
 if TYPE_CHECKING:
     from PIL import Image as PillowImage
-
-_RESAMPLING = {"nearest": 0, "lanczos": 1, "bilinear": 2, "bicubic": 3, "box": 4, "hamming": 5}
 
 
 class Tokens:
@@ -61,6 +59,16 @@ class Tokens:
         return {name: np.array(columns[name], dtype) for name, dtype in self._wanted.items()}, encodings
 
 
+def raw_pixels(images: Sequence[Image], steps: ImageSteps) -> NDArray[np.uint8]:
+    """Resized and cropped images as they are, uint8 ``[images, height, width, channels]``, for a fused graph.
+
+    Raises:
+        InvalidInput: an image is damaged or too large.
+        MissingExtra: Pillow is not installed.
+    """
+    return np.stack([_bytes_of(image.pillow(), steps) for image in images])
+
+
 def pixels(images: Sequence[Image], steps: ImageSteps) -> NDArray[np.float32]:
     """Pixel values of images, ``[images, channels, height, width]`` or with channels last.
 
@@ -71,7 +79,7 @@ def pixels(images: Sequence[Image], steps: ImageSteps) -> NDArray[np.float32]:
     return np.stack([_pixels_of(image.pillow(), steps) for image in images])
 
 
-def _pixels_of(picture: PillowImage.Image, steps: ImageSteps) -> NDArray[np.float32]:
+def _bytes_of(picture: PillowImage.Image, steps: ImageSteps) -> NDArray[np.uint8]:
     picture = picture.convert("L" if steps.channels == "grey" else "RGB")
     if steps.resize:
         width, height = picture.size
@@ -84,13 +92,16 @@ def _pixels_of(picture: PillowImage.Image, steps: ImageSteps) -> NDArray[np.floa
             )
         else:
             size = (steps.resize[1], steps.resize[0])
-        picture = picture.resize(size, _RESAMPLING[steps.resample])
+        picture = picture.resize(size, RESAMPLINGS.index(steps.resample))
     if steps.crop:
         picture = _cropped(picture, steps.crop[0], steps.crop[1])
-    values: NDArray[Any] = np.asarray(picture, np.float32)
-    if values.ndim == 2:
-        values = values[..., None]
-    elif steps.channels == "bgr":
+    values: NDArray[np.uint8] = np.asarray(picture, np.uint8)
+    return values[..., None] if values.ndim == 2 else values
+
+
+def _pixels_of(picture: PillowImage.Image, steps: ImageSteps) -> NDArray[np.float32]:
+    values: NDArray[Any] = _bytes_of(picture, steps).astype(np.float32)
+    if steps.channels == "bgr":
         values = values[..., ::-1]
     values = values * np.float32(steps.scale)
     if steps.mean:

@@ -14,7 +14,7 @@ from typing import Any
 
 import msgspec
 
-from setpoint.authoring import ImageSteps, Pipeline, TextSteps
+from setpoint.authoring import RESAMPLINGS, ImageSteps, Pipeline, TextSteps
 from setpoint.core import InvalidConfiguration, Lineage
 from setpoint.formats.base import PackedModel, PackOptions
 from setpoint.formats.onnx import external_weights, is_model
@@ -31,7 +31,6 @@ _TASKS = {
 _GENERATIVE = ("ForCausalLM", "ForConditionalGeneration", "LMHeadModel", "ForSpeechSeq2Seq")
 _OFFSET_POSITIONS = frozenset({"roberta", "xlm-roberta", "camembert", "mpnet", "longformer"})
 _JSON_LIMIT_BYTES = 64 << 20
-_RESAMPLING = ("nearest", "lanczos", "bilinear", "bicubic", "box", "hamming")
 _MOST_TOKENS = 512
 
 
@@ -150,12 +149,12 @@ def _image_steps(source: Path) -> ImageSteps:
         raise InvalidConfiguration(f"{source} has no preprocessor_config.json, which says how images are prepared")
     size, crop = settings.get("size"), settings.get("crop_size")
     resample = settings.get("resample", 2)
-    if not isinstance(resample, int) or not 0 <= resample < len(_RESAMPLING):
+    if not isinstance(resample, int) or not 0 <= resample < len(RESAMPLINGS):
         raise InvalidConfiguration(f"{source}: resample {resample!r} is no resampling of Pillow's")
     normalize = settings.get("do_normalize", True)
     return ImageSteps(
         resize=_lengths(source, size) if settings.get("do_resize", True) else (),
-        resample=_RESAMPLING[resample],
+        resample=RESAMPLINGS[resample],
         crop=_square(_lengths(source, crop)) if settings.get("do_center_crop", False) else (),
         scale=float(settings.get("rescale_factor", 1 / 255)) if settings.get("do_rescale", True) else 1.0,
         mean=tuple(settings.get("image_mean") or (0.5, 0.5, 0.5)) if normalize else (),

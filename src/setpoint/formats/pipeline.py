@@ -9,6 +9,7 @@ from setpoint.authoring import Pipeline, UserModule, describe, read_pipeline
 from setpoint.core import InvalidConfiguration, Lineage, ModelError, ModelManifest, Variant
 from setpoint.engines import EngineOptions, engine, load_onnx
 from setpoint.formats.base import PackedModel, PackOptions
+from setpoint.formats.fusing import try_fusing
 from setpoint.formats.onnx import external_weights, is_model
 from setpoint.formats.tensor_model import source_digest
 
@@ -73,24 +74,38 @@ def pack_pipeline(
     Raises:
         InvalidConfiguration: the graph and what is declared do not go together.
     """
+    if pipeline.fused:
+        raise InvalidConfiguration(f"{PIPELINE_FILE}: fused is what packing finds out; leave it away")
     place = workdir / "bundle"
     text = _MODULE.format(task=pipeline.task, name=CLASS_NAME, file=PIPELINE_FILE, model=pipeline.model)
     if pipeline.text is not None:
         text += _TOKENIZER.format(tokenizer=pipeline.text.tokenizer)
-    for path, file in files.items():
-        (place / path).parent.mkdir(parents=True, exist_ok=True)
-        (place / path).symlink_to(file.resolve())
-    (place / "model.py").write_text(text)
+    _lay_out(place, files, text)
     loaded = UserModule(place / "model.py")
     try:
         endpoints, schemas = describe(loaded.model_class(CLASS_NAME))
     finally:
         loaded.close()
-    checks = (*lineage.checks, _tried(place, pipeline, endpoints[0].name))
-    lineage = Lineage(lineage.format, lineage.source_digest, lineage.tools, checks)
+    checks = [*lineage.checks, _tried(place, pipeline, endpoints[0].name)]
+    twin = workdir / "fused"
+    _lay_out(twin, {path: file for path, file in files.items() if path not in (pipeline.model, PIPELINE_FILE)}, text)
+    (twin / pipeline.model).parent.mkdir(parents=True, exist_ok=True)
+    outcome = try_fusing(pipeline, place, twin, endpoints[0].name, CLASS_NAME)
+    checks.append(outcome.told)
+    if outcome.graph is not None:
+        files = {**files, pipeline.model: twin / pipeline.model, PIPELINE_FILE: twin / PIPELINE_FILE}
+    lineage = Lineage(lineage.format, lineage.source_digest, lineage.tools, tuple(checks))
     variant = Variant(name="python", engine="python", artifact="model.py", entry=CLASS_NAME)
     manifest = ModelManifest(endpoints, (variant,), lineage, schemas)
     return PackedModel(manifest, dict(sorted({**files, "model.py": place / "model.py"}.items())), name)
+
+
+def _lay_out(place: Path, files: dict[str, Path], text: str) -> None:
+    place.mkdir()
+    for path, file in files.items():
+        (place / path).parent.mkdir(parents=True, exist_ok=True)
+        (place / path).symlink_to(file.resolve())
+    (place / "model.py").write_text(text)
 
 
 def _tried(place: Path, pipeline: Pipeline, endpoint: str) -> str:
