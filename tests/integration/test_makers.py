@@ -82,7 +82,7 @@ def redundant(tmp_path: Path) -> Path:
         "k1": repeated(1, 3, 3) / 3,
         "k2": repeated(32, 3, 3) / 20,
         "b2": np.repeat(random.standard_normal(8), 4) / 10,
-        "w1": repeated(32 * 16).T / 30,
+        "w1": repeated(32 * 16) / 30,
         "w2": random.standard_normal((32, 10)) / 6,
     }
     nodes = [
@@ -92,7 +92,7 @@ def redundant(tmp_path: Path) -> Path:
         helper.make_node("Relu", ["c2"], ["r2"]),
         helper.make_node("MaxPool", ["r2"], ["m2"], kernel_shape=[2, 2], strides=[2, 2]),
         helper.make_node("Flatten", ["m2"], ["f"]),
-        helper.make_node("MatMul", ["f", "w1"], ["h"], name="hidden"),
+        helper.make_node("Gemm", ["f", "w1"], ["h"], name="hidden", transB=1),  # as PyTorch's layers are exported
         helper.make_node("Relu", ["h"], ["r3"]),
         helper.make_node("MatMul", ["r3", "w2"], ["y"], name="last"),
     ]
@@ -157,6 +157,8 @@ def test_a_convolution_of_low_rank_becomes_two(redundant: Path, tmp_path: Path) 
     assert shapes["conv2_a"] == [8, 32, 3, 3]
     assert shapes["conv2_b"] == [32, 8, 1, 1]
     assert shapes["b2"] == [32], "what is added stays with the second one"
+    assert shapes["hidden_a"] == [512, 8]
+    assert shapes["hidden_b"] == [8, 32]
     assert shapes["k1"] == [32, 1, 3, 3], "nine inputs are not worth two convolutions"
 
 
@@ -167,11 +169,11 @@ def test_channels_that_say_nothing_new_are_taken_away_whole(redundant: Path, tmp
     assert found["pruned-99.95"] < 0.05
     assert found["pruned-99.95"] < found["pruned-99"] < 0.3
     shapes = {each.name: list(each.dims) for each in onnx.load(product.made[-1].artifact).graph.initializer}
-    kept = (shapes["k1"][0], shapes["k2"][0], shapes["w1"][1])
+    kept = (shapes["k1"][0], shapes["k2"][0], shapes["w1"][0])
     assert kept[0] == kept[2] == 8, "what is a multiple of another channel goes"
     assert shapes["k2"] == [kept[1], kept[0], 3, 3]
     assert shapes["b2"] == [kept[1]]
-    assert shapes["w1"] == [kept[1] * 16, kept[2]]
+    assert shapes["w1"] == [kept[2], kept[1] * 16]
     assert shapes["w2"] == [kept[2], 10]
 
 

@@ -40,7 +40,7 @@ from setpoint.optimize.study import Entry, Point, Skipped, Study
 from setpoint.optimize.surroundings import Surroundings, surroundings_of
 from setpoint.registry import Bundle, digest_of_file
 
-_LIBRARIES = ("onnx", "onnx-ir", "onnxruntime", "openvino", "scikit-learn")
+_LIBRARIES = ("onnx", "onnx-ir", "onnxruntime", "openvino", "optuna", "scikit-learn", "torch")
 """Whose versions change what makers make."""
 _MAKER_SHARE = 0.4
 """Of the budget, for all makers together; the rest is for judging and measuring."""

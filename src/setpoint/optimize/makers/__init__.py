@@ -22,13 +22,14 @@ BUILT_IN = {
     "low-rank": "setpoint.optimize.makers.low_rank:LowRankMaker",
     "pruned": "setpoint.optimize.makers.pruned:PrunedMaker",
     "weights-only": "setpoint.optimize.makers.weights_only:WeightsOnlyMaker",
+    "pruned-tuned": "setpoint.optimize.makers.tuned:TunedMaker",
     "distilled": "setpoint.optimize.makers.distilled:DistilledMaker",
 }
 
 _log = logging.getLogger("setpoint.optimize")
 
 
-TRAINING = ("distilled",)
+TRAINING = ("pruned-tuned", "distilled")
 """Those of ours that train; known without importing them."""
 SAME = ("openvino", "fused")
 """Those of ours that make variants with the original's own arithmetic: all that can serve where there is no data."""

@@ -7,6 +7,7 @@ inputs can be told from the others) is then learned of the other in the same way
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -23,6 +24,8 @@ from setpoint.optimize.makers.graphs import calibration_batches
 
 _PATCHES_MOST = 4_096
 """Of one batch of calibration rows; neighbours say nearly the same."""
+_BATCHES_MOST = 200
+"""Of calibration rows: where variants are trained there are many."""
 _WIDEST = 8_192
 """Inputs of a matrix beyond which their covariance is not worth its memory."""
 _SEED = 3
@@ -67,6 +70,7 @@ class Layer(msgspec.Struct, frozen=True):
         bias: name of the constant that is added; empty without.
         inputs, outputs: of its matrix.
         window: of a convolution; None for a product.
+        transposed: a product whose constant is FLOAT[outputs, inputs], as PyTorch has it.
     """
 
     name: str
@@ -76,6 +80,7 @@ class Layer(msgspec.Struct, frozen=True):
     inputs: int
     outputs: int
     window: Window | None = None
+    transposed: bool = False
 
     @property
     def size(self) -> int:
@@ -85,12 +90,14 @@ class Layer(msgspec.Struct, frozen=True):
     def matrix(self, constants: dict[str, NDArray[Any]]) -> Floats:
         """Its matrix, FLOAT[inputs, outputs]."""
         weights = constants[self.weights].astype(np.float64)
-        return weights.reshape(self.outputs, self.inputs).T if self.window else weights
+        if self.window or self.transposed:
+            return weights.reshape(self.outputs, self.inputs).T
+        return weights
 
     def tensor(self, matrix: Floats) -> NDArray[np.float32]:
         """The other way: a matrix of any number of inputs and outputs as the node's constant."""
         if self.window is None:
-            return np.ascontiguousarray(matrix, np.float32)
+            return np.ascontiguousarray(matrix.T if self.transposed else matrix, np.float32)
         shape = (matrix.shape[1], matrix.shape[0] // self.window.size, *self.window.kernel)
         return np.ascontiguousarray(matrix.T, np.float32).reshape(shape)
 
@@ -129,12 +136,14 @@ def layers_of(model: onnx.ModelProto) -> Iterator[Layer]:
 
 
 def _product(node: onnx.NodeProto, shape: tuple[int, ...], bias: str) -> Layer | None:
-    # Gemm's transpositions are integers that must be 0, its factors floats that must be 1.
-    special = {"transA": 0, "transB": 0, "alpha": 1.0, "beta": 1.0}
+    # Gemm's first transposition must be 0, its factors 1.
+    special = {"transA": 0, "alpha": 1.0, "beta": 1.0}
     values = {attribute.name: helper.get_attribute_value(attribute) for attribute in node.attribute}
     if len(shape) != 2 or any(values.get(name, default) != default for name, default in special.items()):
         return None
-    return Layer(node.name, node.input[0], node.input[1], bias, *shape)
+    transposed = bool(values.get("transB", 0))
+    inputs, outputs = reversed(shape) if transposed else shape
+    return Layer(node.name, node.input[0], node.input[1], bias, inputs, outputs, transposed=transposed)
 
 
 def _convolution(node: onnx.NodeProto, shape: tuple[int, ...], bias: str) -> Layer | None:
@@ -162,7 +171,7 @@ def moments_of(job: MakerJob, model: onnx.ModelProto, layers: Sequence[Layer]) -
     executable = load_onnx(place, EngineOptions(threads=job.threads), quiet=True)
     random = np.random.default_rng(_SEED)
     found: dict[tuple[str, Window | None], Moments] = {}
-    for batch in calibration_batches(job):
+    for batch in itertools.islice(calibration_batches(job), _BATCHES_MOST):
         outputs = {**batch, **executable.run(batch)}
         for source, window in {(layer.source, layer.window) for layer in layers}:
             array = outputs[source]

@@ -120,7 +120,8 @@ def factorised(model: onnx.ModelProto, ranks: dict[str, tuple[Factors, int]]) ->
             continue
         count += 1
         nodes += _two_nodes(node, factors.layer)
-        added[f"{node.name}_a"] = factors.layer.tensor(factors.first[:, :rank])
+        straight = msgspec.structs.replace(factors.layer, transposed=False)
+        added[f"{node.name}_a"] = straight.tensor(factors.first[:, :rank])
         second = np.ascontiguousarray(factors.second[:rank], np.float32)
         # Behind a convolution: one with a kernel of 1×1, channels of output before channels of input.
         added[f"{node.name}_b"] = second if factors.layer.window is None else second.T[:, :, None, None].copy()
@@ -136,10 +137,9 @@ def _two_nodes(node: onnx.NodeProto, layer: Layer) -> list[onnx.NodeProto]:
     first, second = onnx.NodeProto(), onnx.NodeProto()
     first.CopyFrom(node)
     second.CopyFrom(node)
+    del second.attribute[:]
     if layer.window is None:
         first = helper.make_node("MatMul", [], [])
-    else:
-        del second.attribute[:]
     for part, inputs, outputs, suffix in (
         (first, [layer.source, f"{node.name}_a"], [inner], "_thin"),
         (second, [inner, f"{node.name}_b", *node.input[2:]], list(node.output), ""),

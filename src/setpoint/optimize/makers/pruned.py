@@ -69,31 +69,55 @@ class PrunedMaker:
         Raises:
             InvalidConfiguration: no layer follows another, no real rows, or every channel is needed.
         """
+        expected = answers(job, job.model)
+        made = []
+        for share, model, kept in Pruning(job).by_share(KEPT):
+            name = f"pruned-{100 * share:g}"
+            artifact = job.workdir / f"{name}.onnx"
+            onnx.save_model(model, artifact)
+            error = relative_error(expected, answers(job, artifact))
+            made.append(Made(name, "fp32", artifact, note=f"channels kept: {kept}; answers off by {error:.1%}"))
+        return made
+
+
+class Pruning:
+    """The original, and in which order the channels of its layers may go.
+
+    Raises:
+        InvalidConfiguration: no layer follows another, or no real rows.
+    """
+
+    def __init__(self, job: MakerJob) -> None:
         if not job.real:
             raise InvalidConfiguration("which channels matter is learned from real rows: give some with --data")
         require_weights(read_whole(job.model))
-        model = onnx.load_model(prepared(job, read_whole(job.model)))
-        layers = list(layers_of(model))
-        chains = [chain for chain in chains_of(model, layers) if _worth(chain)]
+        self._model = model = onnx.load_model(prepared(job, read_whole(job.model)))
+        self._chains = chains = [chain for chain in chains_of(model, list(layers_of(model))) if _worth(chain)]
         if not chains:
             raise InvalidConfiguration("no layer's channels go into one next layer alone, so none can be taken away")
-        moments, constants = moments_of(job, model, [chain.consumer for chain in chains]), constants_of(model)
-        taken = [order_of(chain, chain.consumer.matrix(constants), moments[chain.consumer.name]) for chain in chains]
-        expected = answers(job, job.model)
-        made = []
-        for share in KEPT:
-            stays = {each.chain.producer.name: each.kept(share) for each in taken}
-            if saved_share(model, chains, stays) < _LEAST_SAVED:
+        constants = constants_of(model)
+        self._moments = moments_of(job, model, [chain.consumer for chain in chains])
+        self._taken = [
+            order_of(each, each.consumer.matrix(constants), self._moments[each.consumer.name]) for each in chains
+        ]
+
+    def by_share(self, shares: tuple[float, ...]) -> list[tuple[float, onnx.ModelProto, str]]:
+        """For each share of what layers compute that must be kept: the graph, and what is left, in words.
+
+        Raises:
+            InvalidConfiguration: every channel is needed.
+        """
+        found, seen = [], set[str]()
+        for share in shares:
+            stays = {each.chain.producer.name: each.kept(share) for each in self._taken}
+            kept = ", ".join(f"{len(stays[each.producer.name])} of {each.producer.outputs}" for each in self._chains)
+            if kept in seen or saved_share(self._chains, stays) < _LEAST_SAVED:
                 continue
-            name = f"pruned-{100 * share:g}"
-            artifact = job.workdir / f"{name}.onnx"
-            onnx.save_model(without_channels(model, chains, stays, moments), artifact)
-            error = relative_error(expected, answers(job, artifact))
-            counts = ", ".join(f"{len(stays[c.producer.name])} of {c.producer.outputs}" for c in chains)
-            made.append(Made(name, "fp32", artifact, note=f"channels kept: {counts}; answers off by {error:.1%}"))
-        if not made:
+            seen.add(kept)
+            found.append((share, without_channels(self._model, self._chains, stays, self._moments), kept))
+        if not found:
             raise InvalidConfiguration("every channel is needed by the layer behind it")
-        return made
+        return found
 
 
 def _worth(chain: Chain) -> bool:
@@ -132,7 +156,7 @@ def _ridged(moments: Moments) -> Floats:
     return np.asarray(products + ridge * np.eye(inputs), np.float64)
 
 
-def saved_share(model: onnx.ModelProto, chains: list[Chain], stays: dict[str, list[int]]) -> float:
+def saved_share(chains: list[Chain], stays: dict[str, list[int]]) -> float:
     """Of all weights of the layers concerned, those that go."""
     layers = {each.name: each for chain in chains for each in (chain.producer, chain.consumer)}
     before = sum(layer.size for layer in layers.values())
