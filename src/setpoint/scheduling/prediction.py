@@ -102,7 +102,10 @@ class Prediction:
         if self.tight:
             return self.typical_ns(rows)
         law_ns = self._law.run_ns(rows)
-        return self._pace * law_ns + max(self._spread * law_ns, self._stall_ns) + self._outside.value
+        beyond_ns = self._spread * law_ns
+        if beyond_ns < self._stall_ns:
+            beyond_ns = self._stall_ns
+        return self._pace * law_ns + beyond_ns + self._outside.value
 
     def typical_ns(self, rows: int) -> float:
         """As ``ns``, but what it takes on average."""
@@ -126,8 +129,8 @@ class Prediction:
         if self.tight:
             return law.rows_within((budget_ns - self._outside.median) / self._pace)
         budget_ns -= self._outside.value
-        rows = law.rows_within(budget_ns / (self._pace + self._spread))
-        return min(rows, law.rows_within((budget_ns - self._stall_ns) / self._pace)) if self._stall_ns else rows
+        rows = law.rows_within((budget_ns - self._stall_ns) / self._pace)
+        return min(rows, law.rows_within(budget_ns / (self._pace + self._spread))) if self._spread else rows
 
     def observe(self, rows: int, run_ns: int) -> None:
         """A batch of so many rows ran for so long: correct the prediction."""

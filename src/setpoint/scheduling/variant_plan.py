@@ -41,6 +41,8 @@ class VariantPlan:
             use: for each variant, demand as a share of what all workers could hold with it alone.
             rising: the load is growing so fast that a mixture would be for less than there is.
         """
+        if len(use) == 1:
+            return  # there is nothing to choose
         terms = self._terms
         for index, share in enumerate(use):
             if share > terms.leave_above:
