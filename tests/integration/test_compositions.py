@@ -320,7 +320,7 @@ def test_a_client_that_leaves_takes_its_rows_out_of_the_steps(many: Callable[...
     assert node.metric("setpoint_requests_offered_total", model="leaves/then") == 0, "the next step was not asked"
 
 
-def test_it_drains_parks_and_caches_as_one_model(many: Callable[..., str], serve: Serve) -> None:
+def test_it_drains_and_caches_as_one_model(many: Callable[..., str], serve: Serve) -> None:
     steps = [step("nap", "nap.py", x="x"), step("then", "double.onnx", x="nap")]
     node = serve(
         many("whole", ["x"], steps, {"y": "then"}, {"nap.py": NAP, "double.onnx": scale(2)}),

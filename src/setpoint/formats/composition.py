@@ -80,7 +80,7 @@ def _packed(step: DeclaredStep, folder: Path, options: PackOptions, workdir: Pat
     if kind.name == CompositionFormat.name:
         raise InvalidConfiguration(f"{where}: {step.model!r} is a composition itself; put its steps into this one")
     try:
-        return kind.pack(model, PackOptions(options.trust, entry, sample), workdir)
+        return kind.pack(model, msgspec.structs.replace(options, entry=entry, sample=sample), workdir)
     except ConfigurationError as error:
         error.args = (f"{where}: {error}",)
         raise

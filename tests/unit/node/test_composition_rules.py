@@ -298,6 +298,25 @@ def test_a_refusal_of_one_step_takes_back_what_the_others_were_asked() -> None:
     scene.close()
 
 
+def test_it_rests_and_wakes_as_one_and_who_came_meanwhile_is_answered() -> None:
+    scene = Scene()
+    resting = scene.loop.create_task(scene.berth.rest())
+    scene.pass_s(0.1)
+    assert resting.done()
+    assert all(worker.ended for _, worker in scene.launched)
+    request = Ask(np.ones((1, 2), np.float32))
+    scene.submit(request)
+    assert (request.ends.said, scene.berth.held) == ([], 1)
+    waking = scene.loop.create_task(scene.berth.wake())
+    scene.turn()
+    assert not waking.done(), "every part has a worker before anybody is let in"
+    scene.make_ready()
+    assert waking.done()
+    scene.answer_all()
+    assert request.ends.said == [expected(request.inputs[0])]
+    scene.close()
+
+
 def test_what_lies_between_steps_has_a_limit() -> None:
     scene = Scene(composition_limit_bytes=100)
     small, many = Ask(np.ones((4, 2), np.float32)), Ask(np.ones((4, 2), np.float32))
