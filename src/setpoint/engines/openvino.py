@@ -15,8 +15,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from setpoint.core import InvalidConfiguration, MissingExtra, ModelError
+from setpoint.core import DATATYPES, InvalidConfiguration, MissingExtra, ModelError
 from setpoint.engines.base import Arrays, EngineOptions, one_line
+from setpoint.engines.declared import DeclaredTensor
 from setpoint.engines.devices import CPU, start
 from setpoint.machine import rss_bytes
 
@@ -27,6 +28,9 @@ except ImportError as error:
 
 PRECISIONS = {"": "f32", "fp32": "f32", "bf16": "bf16", "fp16": "f16"}
 """What a variant's ``entry`` asks for → OpenVINO's name of the precision to compute in."""
+_TYPES = {"boolean": "BOOL", "string": "BYTES", "f16": "FP16", "f32": "FP32", "f64": "FP64", "bf16": "BF16"} | {
+    f"{kind}{bits}": f"{name}{bits}" for kind, name in (("i", "INT"), ("u", "UINT")) for bits in (8, 16, 32, 64)
+}
 _MESSAGE_CHARACTERS = 300
 
 
@@ -39,9 +43,28 @@ class OpenvinoExecutable:
 
     def __init__(self, compiled: Any, memory_bytes: int, device: str) -> None:
         self.device = device
+        self._ports = (compiled.inputs, compiled.outputs)
         self._request = compiled.create_infer_request()
         self._names = [_name(port, "output") for port in compiled.outputs]
         self._memory_bytes = memory_bytes
+
+    @property
+    def inputs(self) -> tuple[DeclaredTensor, ...]:
+        """As the file declares them.
+
+        Raises:
+            ModelError: one is of a type that is not served, or does not say how many axes it has.
+        """
+        return tuple(map(_declared, self._ports[0]))
+
+    @property
+    def outputs(self) -> tuple[DeclaredTensor, ...]:
+        """As the file declares them.
+
+        Raises:
+            ModelError: as for inputs.
+        """
+        return tuple(map(_declared, self._ports[1]))
 
     def run(self, inputs: Arrays) -> dict[str, NDArray[Any]]:
         """Compute every output; see ``Executable.run``.
@@ -62,7 +85,7 @@ class OpenvinoExecutable:
 
     def close(self) -> None:
         """Free the request and, with it, the compiled model."""
-        del self._request
+        del self._request, self._ports
 
 
 class OpenvinoEngine:
@@ -131,6 +154,16 @@ def _settings(options: EngineOptions, precision: str) -> dict[str, Any]:
         "ENABLE_CPU_PINNING": False,
         "ENABLE_HYPER_THREADING": True,  # the threads were counted by whoever started us
     }
+
+
+def _declared(port: Any) -> DeclaredTensor:
+    kind, name = port.get_element_type().get_type_name(), _name(port, "input or output")
+    if _TYPES.get(kind) not in DATATYPES:
+        raise ModelError(f"tensor {name!r} is of type {kind}, which is not served")
+    shape = port.get_partial_shape()
+    if shape.rank.is_dynamic:
+        raise ModelError(f"tensor {name!r} does not say how many axes it has; convert the model with shapes")
+    return DeclaredTensor(name, _TYPES[kind], tuple(axis.get_length() if axis.is_static else None for axis in shape))
 
 
 def _name(port: Any, role: str) -> str:

@@ -13,6 +13,7 @@ from setpoint.formats.base import PackedModel, PackOptions
 from setpoint.formats.booster import Source, pack_booster
 from setpoint.formats.forest import Thresholds
 from setpoint.formats.onnx import drop_zip_maps
+from setpoint.formats.peek import first_bytes
 
 _MAGIC = b"CBM1"
 
@@ -24,10 +25,7 @@ class CatboostFormat:
 
     def recognises(self, source: Path) -> bool:
         """Whether the first bytes are the library's mark."""
-        if not source.is_file():
-            return False
-        with source.open("rb") as file:
-            return file.read(len(_MAGIC)) == _MAGIC
+        return first_bytes(source).startswith(_MAGIC)
 
     def pack(self, source: Path, options: PackOptions, workdir: Path) -> PackedModel:
         """Let the library write ONNX where it can, and prove it; see ``pack_booster``.

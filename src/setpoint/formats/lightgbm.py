@@ -11,10 +11,10 @@ from setpoint.engines import EngineOptions
 from setpoint.formats.base import PackedModel, PackOptions
 from setpoint.formats.booster import Source, pack_booster
 from setpoint.formats.forest import Forest, Tree, float32_below, thresholds_of, to_onnx
+from setpoint.formats.peek import first_bytes
 
 _FIRST_BYTES = (b"tree\nversion=", b"tree\r\nversion=")
 _LAST_SECTION = b"end of trees"
-_PEEK_BYTES = 16
 _LINKS = {
     "binary": "sigmoid",
     "cross_entropy": "sigmoid",
@@ -37,10 +37,7 @@ class LightgbmFormat:
 
     def recognises(self, source: Path) -> bool:
         """Whether the first line says that trees follow."""
-        if not source.is_file():
-            return False
-        with source.open("rb") as file:
-            return file.read(_PEEK_BYTES).startswith(_FIRST_BYTES)
+        return first_bytes(source).startswith(_FIRST_BYTES)
 
     def pack(self, source: Path, options: PackOptions, workdir: Path) -> PackedModel:
         """Convert where that is exact; see ``pack_booster``.

@@ -9,6 +9,7 @@ from typing import cast
 from setpoint.core import InvalidConfiguration, Lineage, ModelError
 from setpoint.engines import FREE_ROWS, EngineOptions, engine
 from setpoint.formats.base import PackedModel, PackOptions
+from setpoint.formats.peek import first_bytes
 from setpoint.formats.probe import Loaded, Probe, probe_loaded
 from setpoint.formats.tensor_model import source_digest, tensor_manifest
 
@@ -23,10 +24,7 @@ class LitertFormat:
 
     def recognises(self, source: Path) -> bool:
         """Whether the flatbuffer's mark is TensorFlow Lite's."""
-        if not source.is_file():
-            return False
-        with source.open("rb") as file:
-            return file.read(_MARK_AT + len(_MARK))[_MARK_AT:] == _MARK
+        return first_bytes(source)[_MARK_AT:].startswith(_MARK)
 
     def pack(self, source: Path, options: PackOptions, workdir: Path) -> PackedModel:
         """Probe it. Files are mostly exported for one row; where more rows are each the row alone, it is batched.

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from setpoint.core import Lineage
 from setpoint.formats.base import PackedModel, PackOptions
+from setpoint.formats.peek import first_bytes
 from setpoint.formats.probe import probe
 from setpoint.formats.tensor_model import source_digest, tensor_manifest
 
@@ -21,10 +22,7 @@ class OrtFormat:
 
     def recognises(self, source: Path) -> bool:
         """Whether the flatbuffer's mark is ONNX Runtime's."""
-        if not source.is_file():
-            return False
-        with source.open("rb") as file:
-            return file.read(_MARK_AT + len(_MARK))[_MARK_AT:] == _MARK
+        return first_bytes(source)[_MARK_AT:].startswith(_MARK)
 
     def pack(self, source: Path, options: PackOptions, workdir: Path) -> PackedModel:
         """Probe it.

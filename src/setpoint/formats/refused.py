@@ -7,8 +7,8 @@ from pathlib import Path
 
 from setpoint.core import InvalidConfiguration
 from setpoint.formats.base import PackedModel, PackOptions
+from setpoint.formats.peek import first_bytes
 
-_PEEK_BYTES = 4096
 _GGUF = b"GGUF"
 _PMML = re.compile(rb"\s*(?:<\?xml[^>]*\?>\s*)?(?:<!--.*?-->\s*)*<(?:\w+:)?PMML[\s>]", re.DOTALL)
 
@@ -20,7 +20,7 @@ class GgufFormat:
 
     def recognises(self, source: Path) -> bool:
         """Whether the first bytes are GGUF's mark."""
-        return _first_bytes(source).startswith(_GGUF)
+        return first_bytes(source).startswith(_GGUF)
 
     def pack(self, source: Path, options: PackOptions, workdir: Path) -> PackedModel:
         """Refuse it.
@@ -40,7 +40,7 @@ class PmmlFormat:
 
     def recognises(self, source: Path) -> bool:
         """Whether the XML's root is PMML."""
-        return _PMML.match(_first_bytes(source)) is not None
+        return _PMML.match(first_bytes(source)) is not None
 
     def pack(self, source: Path, options: PackOptions, workdir: Path) -> PackedModel:
         """Refuse it.
@@ -52,10 +52,3 @@ class PmmlFormat:
             f"{source} is PMML, which is not served: no well-kept library reads it. Where it was exported from, export"
             " ONNX, or save the model itself (skops, XGBoost, LightGBM)"
         )
-
-
-def _first_bytes(source: Path) -> bytes:
-    if not source.is_file():
-        return b""
-    with source.open("rb") as file:
-        return file.read(_PEEK_BYTES)

@@ -26,8 +26,10 @@ from numpy.typing import NDArray
 from setpoint.core import DATATYPES, InvalidConfiguration, Lineage, MissingExtra, UntrustedFile
 from setpoint.engines import one_line
 from setpoint.formats.base import PackedModel, PackOptions
+from setpoint.formats.forest import OPSETS
 from setpoint.formats.inputs import load_npz
 from setpoint.formats.onnx import drop_zip_maps, precision_of
+from setpoint.formats.peek import first_bytes
 from setpoint.formats.probe import probe
 from setpoint.formats.sklearn_check import check_conversion
 from setpoint.formats.sklearn_columns import takes_named_columns
@@ -41,7 +43,6 @@ if TYPE_CHECKING:
 
 INPUT = "X"
 _REMEDY = "to serve it as it is, wrap it in a Python class (a file that defines a setpoint.Model)"
-_OPSETS = {"": 18, "ai.onnx.ml": 3}  # read by every ONNX Runtime since 1.14; later ones change nothing for these models
 _SAMPLE_ROWS_LIMIT = 2000
 _SCHEMA_BYTES_LIMIT = 64 << 20
 _PEEK_BYTES = 2
@@ -111,15 +112,14 @@ def is_skops(path: Path) -> bool:
 def is_pickle(path: Path) -> bool:
     """Whether a file's first bytes, after decompression, are those of a pickle of protocol 2 or later."""
     try:
-        first = _first_bytes(path)
+        first = _unpacked(path)
     except (OSError, EOFError, ValueError, zlib.error, lzma.LZMAError):
         return False
     return len(first) == _PEEK_BYTES and first[0] == 0x80 and first[1] in _PICKLE_PROTOCOLS
 
 
-def _first_bytes(path: Path) -> bytes:
-    with path.open("rb") as file:
-        stored = file.read(4096)
+def _unpacked(path: Path) -> bytes:
+    stored = first_bytes(path)
     first = stored[:_PEEK_BYTES]
     if first[:1] == bytes([_ZLIB]):
         return zlib.decompressobj().decompress(stored, _PEEK_BYTES)
@@ -227,7 +227,7 @@ def _convert(estimator: Any, columns: int, title: str) -> onnx.ModelProto:
         prepared,
         name=title,  # the library's own would be random, and equal models must give equal bytes
         initial_types=[(INPUT, FloatTensorType([None, columns]))],
-        target_opset=_OPSETS,
+        target_opset=OPSETS,
         custom_conversion_functions=repaired_converters(),
     )
     try:

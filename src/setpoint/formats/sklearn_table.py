@@ -33,6 +33,7 @@ from setpoint.core import (
 )
 from setpoint.engines import EngineOptions, load_onnx
 from setpoint.formats.base import PackedModel
+from setpoint.formats.forest import OPSETS
 from setpoint.formats.proof import Trial, prove
 from setpoint.formats.sklearn_columns import Values, columns_of, made_up_columns, table_columns
 from setpoint.formats.tensor_model import ARTIFACT, source_digest
@@ -48,7 +49,6 @@ class {name}(sp.TableModel, shape="table.json"):
 
     model = {model}
 '''
-_OPSETS = {"": 18, "ai.onnx.ml": 3}
 _MOST_LABELS = 100_000
 
 
@@ -234,7 +234,7 @@ def _graph(estimator: Any, shape: TableShape, title: str) -> bytes:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             model = skl2onnx.convert_sklearn(
-                estimator, name=title, initial_types=types, target_opset=_OPSETS, options=options
+                estimator, name=title, initial_types=types, target_opset=OPSETS, options=options
             )
     except Exception as error:  # converters raise whatever they meet
         raise ConversionMismatch(f"it cannot be converted to ONNX ({' '.join(str(error).split())[:150]})") from error

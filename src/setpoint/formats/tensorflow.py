@@ -22,6 +22,7 @@ from setpoint.engines import Arrays, DeclaredTensor, EngineOptions, load_onnx, o
 from setpoint.formats import inputs as made
 from setpoint.formats.base import PackedModel, PackOptions
 from setpoint.formats.onnx import precision_of
+from setpoint.formats.peek import first_bytes
 from setpoint.formats.probe import probe
 from setpoint.formats.proof import by_size, prove
 from setpoint.formats.tensor_model import ARTIFACT, source_digest, tensor_manifest
@@ -106,10 +107,7 @@ def _is_archive(path: Path) -> bool:
 
 
 def _is_hdf5(path: Path) -> bool:
-    if not path.is_file():
-        return False
-    with path.open("rb") as file:
-        first = file.read(1 << 16)
+    first = first_bytes(path, 1 << 16)
     return first.startswith(_HDF5) and (b"keras_version" in first or b"model_config" in first)
 
 

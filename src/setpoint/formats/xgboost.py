@@ -14,10 +14,10 @@ from setpoint.engines import EngineOptions
 from setpoint.formats.base import PackedModel, PackOptions
 from setpoint.formats.booster import Source, pack_booster
 from setpoint.formats.forest import Forest, Tree, thresholds_of, to_onnx
+from setpoint.formats.peek import first_bytes
 
 _JSON = re.compile(rb'\s*\{\s*"(?:learner|version)"\s*:\s*[\[{]')
 _UBJSON = re.compile(rb"\{(?:L.{8}|l.{4}|I.{2}|[iU].)(?:learner\{|version\[)", re.DOTALL)
-_PEEK_BYTES = 4096
 _LINKS = {
     "binary:logistic": "sigmoid",
     "reg:logistic": "sigmoid",
@@ -50,7 +50,7 @@ class XgboostFormat:
 
     def recognises(self, source: Path) -> bool:
         """Whether the first bytes are a learner's, in JSON or UBJSON."""
-        first = _first_bytes(source)
+        first = first_bytes(source)
         return (_JSON.match(first) is not None and b'"learner"' in first) or _UBJSON.match(first) is not None
 
     def pack(self, source: Path, options: PackOptions, workdir: Path) -> PackedModel:
@@ -62,7 +62,7 @@ class XgboostFormat:
         """
         from setpoint.engines import xgboost as engine
 
-        first = _first_bytes(source)
+        first = first_bytes(source)
         try:
             executable = engine.load(source, EngineOptions())
         except ModelError as error:
@@ -88,13 +88,6 @@ class XgboostFormat:
             options,
             workdir,
         )
-
-
-def _first_bytes(source: Path) -> bytes:
-    if not source.is_file():
-        return b""
-    with source.open("rb") as file:
-        return file.read(_PEEK_BYTES)
 
 
 def _forest(learner: dict[str, Any], executable: Any) -> tuple[Forest | None, str]:
