@@ -1,11 +1,13 @@
 """Files made to hurt whoever opens them: each is refused with a sentence, nothing runs, and nothing is left behind."""
 
 import json
+import lzma
 import os
 import pickle
 import struct
 import tempfile
 import zipfile
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,8 +15,11 @@ import joblib
 import numpy as np
 import onnx
 import pytest
+import skops.io
+import xgboost
 from onnx import TensorProto, helper
 
+from digits_files import LEARNT, digits_graph, openvino_file
 from setpoint.core import ConfigurationError, SetpointError
 from setpoint.formats import PackOptions
 from setpoint.registry import Registry, pack_source
@@ -184,11 +189,111 @@ def language_model(folder: Path, mark: Path) -> Path:
     return folder / "model.gguf"
 
 
+def half(path: Path) -> Path:
+    content = path.read_bytes()
+    path.write_bytes(content[: len(content) // 2])
+    return path
+
+
+def half_an_onnx_file(folder: Path, mark: Path) -> Path:
+    onnx.save(digits_graph(), folder / "model.onnx")
+    return half(folder / "model.onnx")
+
+
+def half_of_the_weights_outside(folder: Path, mark: Path) -> Path:
+    onnx.save(digits_graph(), folder / "model.onnx", save_as_external_data=True, location="w.bin", size_threshold=0)
+    half(folder / "w.bin")
+    return folder / "model.onnx"
+
+
+def half_of_openvinos_weights(folder: Path, mark: Path) -> Path:
+    path = openvino_file(folder)
+    half(path.with_suffix(".bin"))
+    return path
+
+
+def half_a_skops_file(folder: Path, mark: Path) -> Path:
+    skops.io.dump(LEARNT, folder / "model.skops")
+    return half(folder / "model.skops")
+
+
+def half_a_joblib_file(folder: Path, mark: Path) -> Path:
+    joblib.dump(LEARNT, folder / "model.joblib", compress=("gzip", 3))
+    return half(folder / "model.joblib")
+
+
+def half_a_keras_file(folder: Path, mark: Path) -> Path:
+    return half(keras_with_a_lambda(folder, mark))
+
+
+def half_a_pipeline(folder: Path, mark: Path) -> Path:
+    half(escaping_pipeline(folder, mark) / "pipeline.json")
+    return folder
+
+
+def half_a_hugging_face_folder(folder: Path, mark: Path) -> Path:
+    half(folder_with_code(folder, mark) / "config.json")
+    return folder
+
+
+def keras_bomb(folder: Path, mark: Path) -> Path:
+    with zipfile.ZipFile(folder / "model.keras", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("metadata.json", b'{"keras_version": "' + b"3" * (200 << 20) + b'"}')
+        archive.writestr("config.json", b"{}")
+        archive.writestr("model.weights.h5", b"")
+    return folder / "model.keras"
+
+
+def packed_with_a_dictionary_of_4_gib(folder: Path, mark: Path) -> Path:
+    """.xz states how much memory its reader has to take."""
+    packed = bytearray(lzma.compress(pickle.dumps(Payload(mark))))
+    size = (packed[12] + 1) * 4
+    assert packed[14:16] == b"\x21\x01", "LZMA2 and its one property"
+    packed[16] = 40
+    packed[12 + size - 4 : 12 + size] = struct.pack("<I", zlib.crc32(packed[12 : 12 + size - 4]))
+    (folder / "model.joblib").write_bytes(packed)
+    return folder / "model.joblib"
+
+
+def openvino_with_an_absurd_shape(folder: Path, mark: Path) -> Path:
+    port = "<port id='0' precision='FP32'><dim>1099511627776</dim><dim>1048576</dim></port>"
+    (folder / "model.xml").write_text(
+        '<?xml version="1.0"?>\n<net name="x" version="11"><layers>'
+        "<layer id='0' name='x' type='Parameter' version='opset1'>"
+        "<data element_type='f32' shape='1099511627776,1048576'/>"
+        f"<output>{port}</output></layer>"
+        "<layer id='1' name='y' type='Result' version='opset1'>"
+        f"<input>{port}</input></layer></layers>"
+        "<edges><edge from-layer='0' from-port='0' to-layer='1' to-port='0'/></edges></net>"
+    )
+    return folder / "model.xml"
+
+
+def xgboost_with_absurd_columns(folder: Path, mark: Path) -> Path:
+    learnt = xgboost.XGBClassifier(n_estimators=2).fit([[0.0], [1.0], [2.0], [3.0]], [0, 1, 0, 1])
+    learnt.save_model(folder / "model.json")
+    model = json.loads((folder / "model.json").read_text())
+    model["learner"]["learner_model_param"]["num_feature"] = "2000000000"
+    (folder / "model.json").write_text(json.dumps(model))
+    return folder / "model.json"
+
+
+def fused_pipeline_of_somebody(folder: Path, mark: Path) -> Path:
+    onnx.save(digits_graph(), folder / "model.onnx")
+    image = {"resize": [8192, 8192]}
+    declared = {"task": "image-classification", "image": image, "labels": ["a"], "fused": True}
+    (folder / "pipeline.json").write_text(json.dumps(declared))
+    return folder
+
+
 HOSTILE: list[Callable[[Path, Path], Path]] = [
     absurd_initializer, absurd_input, booster_with_absurd_nodes, catboost_noise, compressed_pickle, deep_json,
     endless_allocation, endless_checkpoint, entities, escaping_pipeline, folder_with_code, huge_header,
     keras_with_a_lambda, language_model, linked_weights, ort_noise, outside_weights, plain_pickle,
-    skops_with_a_payload, tflite_noise, zip_bomb,
+    skops_with_a_payload, tflite_noise, zip_bomb, fused_pipeline_of_somebody, half_a_hugging_face_folder,
+    half_a_joblib_file, half_a_keras_file, half_a_pipeline, half_a_skops_file, half_an_onnx_file,
+    half_of_openvinos_weights, half_of_the_weights_outside, keras_bomb, openvino_with_an_absurd_shape,
+    packed_with_a_dictionary_of_4_gib, xgboost_with_absurd_columns,
 ]  # fmt: skip
 
 
