@@ -183,7 +183,9 @@ def test_every_kind_of_graph_answers_as_its_models_would_alone(many: Callable[..
     assert node.ask("GET", "/v2/models/fan").json["platform"] == "setpoint_composition"
     high = node.metric("setpoint_requests_total", model="branch/high", outcome="ok")
     assert (high, node.metric("setpoint_requests_total", model="branch", outcome="ok")) == (2, 3)
-    steps = node.ask("GET", "/v2/models/branch/stats").json["model_stats"][0]["steps"]
+    (stats,) = node.ask("GET", "/v2/models/branch/stats").json["model_stats"]
+    steps = stats["steps"]
+    assert (stats["inference_count"], stats["execution_count"]) == (5, 3)
     assert [one["name"] for one in steps] == ["branch/high", "branch/higher", "branch/judge", "branch/low"]
 
 

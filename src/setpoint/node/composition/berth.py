@@ -107,7 +107,8 @@ class CompositionBerth(Berth):
         self._parts = tuple(parts.values())
         latency = config.objective.latency if config.objective is not None else None
         bound_ns = latency.bound_ns if latency is not None else int(limits.request_timeout_s * NS)
-        runs = Runs(Graph(composition, signature, parts), self._ledger, limits, clock.now_ns, bound_ns)
+        graph = Graph(composition, signature, parts)
+        runs = Runs(graph, self._ledger, self.metrics, limits, clock.now_ns, bound_ns)
         return Machinery((COMPOSITION_ENGINE,), runs, runs, Parts(self._parts))
 
     @property

@@ -11,6 +11,7 @@ from setpoint.node.composition.graph import Graph
 from setpoint.node.composition.run import Arrays, Run
 from setpoint.node.ledger import Ledger
 from setpoint.node.slot import Slot
+from setpoint.observe import ModelMetrics
 from setpoint.scheduling import Reason, Refuse
 from setpoint.wire import BatchOutputs
 from setpoint.worker import Request, StreamRequest, TensorRequest
@@ -28,6 +29,7 @@ class Runs:
         self,
         graph: Graph,
         ledger: Ledger,
+        metrics: ModelMetrics,
         limits: Limits,
         now_ns: Callable[[], int],
         bound_ns: int,
@@ -37,6 +39,7 @@ class Runs:
         self.now_ns = now_ns
         self._graph = graph
         self._ledger = ledger
+        self._metrics = metrics
         self._bound_ns = bound_ns
         self._held_limit_bytes = limits.composition_limit_bytes
         self._held_bytes = 0
@@ -143,7 +146,10 @@ class Runs:
         if self._end(request) is None:
             return
         request.variant = COMPOSITION_ENGINE
-        request.started_ns = run.started_ns or self.now_ns()
+        now_ns = self.now_ns()
+        request.started_ns = run.started_ns or now_ns
+        # As Triton counts an ensemble: each request is one execution. The batches of the steps are counted with them.
+        self._metrics.batches.add(request.rows, now_ns, run.run_ns, now_ns - request.started_ns)
         request.tell(run.times)
         self._ledger.outputs(request, BatchOutputs(outputs, together=False), 0, request.rows, run.run_ns)
 
