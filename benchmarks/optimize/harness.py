@@ -49,9 +49,11 @@ class Harness:
     Args:
         reference: of the bundle; its variant `fp32` is the original.
         data: `.npz` with the rows; labels in it, if any, are the right answers.
+    most_rows: to judge with.
     """
 
-    def __init__(self, reference: str, data: Path) -> None:
+    def __init__(self, reference: str, data: Path, most_rows: int = 1 << 30) -> None:
+        self._most_rows = most_rows
         self.registry = Registry(BUILD / "home")
         self.bundle = self.registry.resolve(reference)
         self.manifest = self.bundle.manifest
@@ -68,7 +70,8 @@ class Harness:
 
     def split(self) -> tuple[Examples, Examples]:
         """Rows to calibrate with and rows to judge with: the very ones of `setpoint optimize`."""
-        return self.examples.split()
+        calibration, judged = self.examples.split()
+        return calibration, judged.take(np.arange(min(judged.rows, self._most_rows)))
 
     def write_calibration(self, place: Path) -> None:
         """Rows to calibrate with, by input's name."""
@@ -85,10 +88,6 @@ class Harness:
         if examples.labels is not None:
             columns["label"] = examples.labels
         np.savez(place, **columns)
-
-    def original_file(self) -> Path:
-        """The original's file in the registry."""
-        return self.registry.folder(self.bundle) / self.manifest.variants[0].artifact
 
     def judge(self, variants: Sequence[str], metric: str) -> dict[str, Any]:
         """Verdicts of variants of the bundle against its original, as plain values, by name."""

@@ -262,7 +262,8 @@ def draw(kept: Any, model: str) -> Page:
     shapes.append(Text(right + 12, top + 12, "offered", colour=INK))
     for number, (kind, record) in enumerate(runs.items()):
         points = tuple((across.at(each["second"] + 0.5), up.at(each["attained"])) for each in record["per_second"])
-        shapes += [Line(points, COLOURS[kind], 2), Text(right + 12, top + 32 + 20 * number, kind, colour=COLOURS[kind])]
+        shapes.append(Line(points, COLOURS[kind], 4 - 2 * number))
+        shapes.append(Text(right + 12, top + 32 + 20 * number, kind, colour=COLOURS[kind]))
     return Page(860, 380, f"Load step on {model}", tuple(shapes))
 
 

@@ -55,6 +55,7 @@ def main() -> int:
     parser.add_argument("models", nargs="*", choices=[*MODELS, []], default=[])
     parser.add_argument("--budget", type=float, default=60.0, help="seconds of measuring for each model")
     parser.add_argument("--iterations", type=int, default=5, help="layers that NNCF may give back at most")
+    parser.add_argument("--rows", type=int, default=1 << 30, help="judge with this many at most; all is right")
     parser.add_argument("--setup", action="store_true", help="only make the environments")
     parser.add_argument("--again", action="store_true")
     parser.add_argument("--write-docs", action="store_true")
@@ -133,24 +134,36 @@ def run_step(name: str, command: list[str]) -> str:
 def compare(name: str, missing: dict[str, str], arguments: argparse.Namespace) -> dict[str, Any]:
     """Make with every tool, judge and measure all alike, and ask OpenVINO's own benchmark."""
     study = study_of(name)
-    _, data, _ = prepare(name, BUILD)
-    harness = Harness(study["stored"], data)
+    source, data, _ = prepare(name, BUILD)
+    harness = Harness(study["stored"], data, arguments.rows)
     folder = BUILD / "rivals" / name
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
+    if arguments.again:
+        shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True, exist_ok=True)
     calibration, judged, model = folder / "calibration.npz", folder / "judged.npz", folder / "original.onnx"
     harness.write_calibration(calibration)
     harness.write_judged(judged)
-    shutil.copyfile(harness.original_file(), model)  # plain, since onnx takes the registry's links for an attack
+    shutil.copyfile(source, model)
     before_s = busy_now()
     metric = "nearest" if name == "minilm" else "accuracy"
-    made, took, problems = make_all(name, model, calibration, judged, folder, metric, missing, arguments.iterations)
+    note, recipe = folder / "made.json", f"{study['digest']} {arguments.iterations} {sorted(missing)}"
+    if note.exists() and (before := json.loads(note.read_text()))["recipe"] == recipe:
+        made, took, problems = (
+            [Made(**(each | {"artifact": Path(each["artifact"])})) for each in before["made"]],
+            before["took"],
+            before["problems"],
+        )
+    else:
+        made, took, problems = make_all(name, model, calibration, judged, folder, metric, missing, arguments.iterations)
+        paths = [msgspec.structs.asdict(each) | {"artifact": str(each.artifact)} for each in made]
+        note.write_text(json.dumps({"recipe": recipe, "made": paths, "took": took, "problems": problems}))
     chosen = study["chosen"]
     ours = dict.fromkeys([*([chosen["variant"]] if chosen else []), "openvino-fp32", "openvino-bf16", "int8-static"])
     available = {variant.name for variant in harness.manifest.variants} - {"fp32"}
     for engine_precision in sorted({"openvino-fp32", "openvino-bf16"} - available):
         precision = engine_precision.removeprefix("openvino-")
-        made.append(Made(engine_precision, precision, model, "openvino", precision, "ours"))
+        file = copied(model, f"{engine_precision}.onnx")
+        made.append(Made(engine_precision, precision, file, "openvino", precision, "ours"))
     function = nearest_is_of_the_same_module if metric == "nearest" else "accuracy"
     found = harness.compare(
         [variant for variant in ours if variant in available],
@@ -175,6 +188,13 @@ def compare(name: str, missing: dict[str, str], arguments: argparse.Namespace) -
     }
 
 
+def copied(file: Path, name: str) -> Path:
+    """A twin under another name: variants are files, and two of them may not be one."""
+    twin = file.with_name(name)
+    shutil.copyfile(file, twin)
+    return twin
+
+
 def make_all(
     name: str,
     model: Path,
@@ -197,7 +217,8 @@ def make_all(
             told = run_step(f"nncf-{name}", [*script, str(judged), metric, str(out), "--iterations", str(iterations)])
             took["nncf"] = json.loads(told.splitlines()[-1])["seconds"]
             made.append(Made("nncf", "int8", out, note="NNCF, quantize_with_accuracy_control"))
-            made.append(Made("nncf-on-openvino", "int8", out, "openvino", "fp32", "the same on OpenVINO"))
+            twin = copied(out, "nncf-on-openvino.onnx")
+            made.append(Made("nncf-on-openvino", "int8", twin, "openvino", "fp32", "the same on OpenVINO"))
         except Failed as error:
             problems["nncf"] = str(error)
     if "olive" not in missing:
@@ -209,7 +230,8 @@ def make_all(
             problems |= told["problems"]
             for variant in set(told["seconds"]) - set(told["problems"]):
                 took[variant] = told["seconds"][variant]
-                made.append(Made(variant, "int8", folder / f"{variant}.onnx", note="Olive"))
+                passes = ", ".join(told["passes"][variant])
+                made.append(Made(variant, "int8", folder / f"{variant}.onnx", note=f"Olive: {passes}"))
         except Failed as error:
             problems["olive"] = str(error)
     return made, took, problems

@@ -66,8 +66,9 @@ def optimize(name: str, arguments: argparse.Namespace) -> bool:
     if model.is_relative_to(BUILD):
         command.append("--trust")  # made here, a moment ago
     say(f"== {name}   {' '.join(asked)}")
+    result_file(name).unlink(missing_ok=True)
     done = subprocess.run(command, env=environment(), stdout=subprocess.DEVNULL)
-    if done.returncode not in (0, 1):
+    if done.returncode not in (0, 1) or not result_file(name).exists():
         say(f"{name}: setpoint optimize ended with {done.returncode}")
         return False
     note.write_text(json.dumps(asked))

@@ -21,7 +21,7 @@ def model_table(name: str, study: Any) -> str:
 
 def _line(study: Any, entry: Any) -> tuple[str, ...]:
     name, verdict = entry["variant"]["name"], entry["verdict"]
-    loss = "original" if verdict is None else loss_text(verdict)
+    loss = loss_text(verdict) if verdict else "original" if entry is study["entries"][0] else ""
     measured = _shown(study, entry)
     if measured is None:
         return name, *[""] * 7, loss, entry["dropped"][:100] or "not measured"
