@@ -28,6 +28,8 @@ CACHE_FOLDER = "optimize-cache"
 LIMIT_BYTES = 4 << 30
 """What the cache may hold; what was used longest ago goes first."""
 _PRODUCT = "product.json"
+SEARCHES = "searches"
+"""Folder of what makers note of their searches, to go on from."""
 
 
 class Cache:

@@ -26,7 +26,7 @@ from setpoint.formats import PackedModel
 from setpoint.machine import Machine, engine_fingerprint, fingerprint, library_versions, on_device, read_machine
 from setpoint.optimize import front
 from setpoint.optimize.answers import Answers, answers_of
-from setpoint.optimize.cache import Cache, digest_of_arrays, digest_of_artifact, key_of
+from setpoint.optimize.cache import SEARCHES, Cache, digest_of_arrays, digest_of_artifact, key_of
 from setpoint.optimize.feed import ACCEPTED_ROWS, MADE_UP_ROWS, Examples, Feed, make_examples, read_examples
 from setpoint.optimize.forecast import forecast
 from setpoint.optimize.judging import Court, judge_all
@@ -238,7 +238,8 @@ class Optimizer:
         found = self._cache.product(key, job.workdir, job.model)
         if found is not None:
             return found
-        outcome = make(name, job, lambda: self._stopped)
+        notes = self._request.cache / SEARCHES if self._request.cache is not None else None
+        outcome = make(name, msgspec.structs.replace(job, notes=notes, key=key), lambda: self._stopped)
         if isinstance(outcome, Product):
             self._cache.keep_product(key, outcome, job.model)
         return outcome

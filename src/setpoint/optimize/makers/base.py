@@ -24,6 +24,8 @@ class MakerJob(msgspec.Struct, frozen=True):
         features: of the processor, as ``setpoint.machine`` names them.
         threads: that it may use.
         seconds: it may take; it is ended then.
+        notes: a folder for what an interrupted search goes on from; None without.
+        key: of everything that what is made depends on.
     """
 
     model: Path
@@ -35,6 +37,8 @@ class MakerJob(msgspec.Struct, frozen=True):
     features: tuple[str, ...]
     threads: int
     seconds: float
+    notes: Path | None = None
+    key: str = ""
 
     @property
     def saturates(self) -> bool:

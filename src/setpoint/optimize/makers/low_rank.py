@@ -8,6 +8,7 @@ one of the same kernel with r channels, and one of kernel 1×1 that makes the ch
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import msgspec
@@ -28,6 +29,7 @@ from setpoint.optimize.makers.layers import (
     moments_of,
     replace_constants,
 )
+from setpoint.optimize.makers.levels import Question, search
 
 _LEAST_PRODUCT, _LEAST_CONVOLUTION = 16_384, 2_048
 """Numbers in a matrix. A smaller one is one cache line after another, unless a convolution goes over it many times."""
@@ -35,6 +37,13 @@ _PAYS = 0.75
 """Share of a matrix's multiplications that the two thin ones may need: two products have twice the overhead."""
 KEPT = (0.999, 0.99)
 """Shares of the weighed matrix's energy that are kept, a variant each."""
+LEVELS = (1.0, 0.9999, 0.999, 0.997, 0.99, 0.98, 0.97, 0.95, 0.9)
+"""Shares that are tried for one matrix where each has its own."""
+SEARCHED_FROM = 0.99
+SEARCH_SHARE = 0.5
+"""Of the time that is left when variants with one share were made."""
+_WORTH = 0.9
+"""Of the work that one share for all leaves: a choice that does not save as much more is not worth a variant."""
 _ROUND = 8
 """Ranks are multiples of this, for the processor's vectors."""
 _RIDGE = 1e-6
@@ -52,11 +61,18 @@ class Factors(msgspec.Struct, frozen=True):
         """The smallest multiple of ``_ROUND`` that holds the share of energy; 0 where two are no less work than one."""
         needed = int(np.searchsorted(np.cumsum(self.energies), kept * self.energies.sum())) + 1
         rank = min(len(self.energies), -(-needed // _ROUND) * _ROUND)
-        return rank if rank * (self.layer.inputs + self.layer.outputs) <= _PAYS * self.layer.size else 0
+        return rank if self.work(rank) <= _PAYS * self.layer.size else 0
+
+    def work(self, rank: int) -> int:
+        """Multiplications for one row of input, in two products, or in one where the rank is 0."""
+        return rank * (self.layer.inputs + self.layer.outputs) if rank else self.layer.size
 
 
 class LowRankMaker:
-    """``low-rank-99.9`` and ``low-rank-99``, by the per cent of energy that is kept."""
+    """``low-rank-99.9`` and ``low-rank-99``, by the per cent of energy that is kept.
+
+    ``low-rank-searched`` where another share for each matrix is less work than one for all, and answers as well.
+    """
 
     name = "low-rank"
     trains = False
@@ -67,6 +83,7 @@ class LowRankMaker:
         Raises:
             InvalidConfiguration: no large layers, no real rows, or no matrix is of low enough rank.
         """
+        end_s = time.monotonic() + job.seconds
         if not job.real:
             raise InvalidConfiguration("which directions matter is learned from real rows: give some with --data")
         model = read_whole(job.model)
@@ -90,9 +107,46 @@ class LowRankMaker:
                 error = relative_error(expected, answers(job, artifact))
                 note = f"{count} of {len(layers)} matrices in two, answers off by {error:.1%}"
                 made.append(Made(name, "fp32", artifact, note=note))
+        if len(factors) > 1:
+            made += _searched(job, model, factors, expected, end_s)
         if not made:
             raise InvalidConfiguration("every matrix needs nearly its full rank: two thin ones would be more work")
         return made
+
+
+def _searched(
+    job: MakerJob, model: onnx.ModelProto, factors: list[Factors], expected: Floats, end_s: float
+) -> list[Made]:
+    """``low-rank-searched``: a share of energy of its own for each matrix, if that is less work than one for all."""
+    artifact = job.workdir / "low-rank-searched.onnx"
+
+    def ranks(levels: tuple[int, ...]) -> list[int]:
+        return [each.rank(LEVELS[level]) for each, level in zip(factors, levels, strict=True)]
+
+    def try_out(levels: tuple[int, ...]) -> tuple[float, float]:
+        chosen = dict(zip((each.layer.name for each in factors), zip(factors, ranks(levels), strict=True), strict=True))
+        onnx.save_model(factorised(model, chosen)[0], artifact)
+        work = sum(each.work(rank) for each, rank in zip(factors, ranks(levels), strict=True))
+        return work / sum(each.layer.size for each in factors), relative_error(expected, answers(job, artifact))
+
+    first = (LEVELS.index(SEARCHED_FROM),) * len(factors)
+    cost, error = try_out(first)
+    best = search(
+        Question(
+            choices=(len(LEVELS),) * len(factors),
+            first=first,
+            try_out=try_out,
+            error_limit=error,
+            seconds=SEARCH_SHARE * (end_s - time.monotonic()),
+            storage=job.notes / f"{job.key}.journal" if job.notes else None,
+            key=job.key,
+        )
+    )
+    if best.cost > _WORTH * cost:
+        return []
+    try_out(best.levels)
+    note = f"{sum(map(bool, ranks(best.levels)))} of {len(factors)} matrices in two, answers off by {best.error:.1%}"
+    return [Made("low-rank-searched", "fp32", artifact, note=note)]
 
 
 def _large(layer: Layer) -> bool:

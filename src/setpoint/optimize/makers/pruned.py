@@ -9,6 +9,9 @@ layer-wise form). With ``C = XᵀX`` of the next layer's input and ``H = C⁻¹`
 
 from __future__ import annotations
 
+import math
+import time
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -21,10 +24,20 @@ from setpoint.optimize.makers.base import Made, MakerJob
 from setpoint.optimize.makers.chains import Chain, chains_of
 from setpoint.optimize.makers.graphs import answers, read_whole, relative_error, require_weights
 from setpoint.optimize.makers.layers import Floats, Moments, constants_of, layers_of, moments_of, replace_constants
+from setpoint.optimize.makers.levels import Question, search
 from setpoint.optimize.makers.prepared import prepared
 
 KEPT = (0.9995, 0.998, 0.99)
 """Shares of what each layer computes that are kept, a variant each."""
+LEVELS = (1.0, 0.9999, 0.9995, 0.999, 0.998, 0.995, 0.99, 0.98, 0.96, 0.93, 0.9)
+"""Shares that are tried for one layer where each has its own."""
+SEARCHED_FROM = 0.998
+SEARCH_SHARE = 0.5
+"""Of the time that is left when variants with one share were made."""
+_ORDER_SHARE = 0.5
+"""Of what the maker may take, for finding out which channels go first."""
+_WORTH = 0.9
+"""Of the weights that one share for all leaves: a choice that does not save as much more is not worth a variant."""
 _LEAST_CHANNELS = 8
 _ROUND = 8
 """Channels are multiples of this, for the processor's vectors."""
@@ -58,7 +71,10 @@ class Taken(msgspec.Struct, frozen=True):
 
 
 class PrunedMaker:
-    """``pruned-99.95``, ``pruned-99.8`` and ``pruned-99``, by the per cent of each layer's output that is kept."""
+    """``pruned-99.95``, ``pruned-99.8`` and ``pruned-99``, by the per cent of each layer's output that is kept.
+
+    ``pruned-searched`` where another share for each layer saves more than one for all, and answers as well.
+    """
 
     name = "pruned"
     trains = False
@@ -71,8 +87,10 @@ class PrunedMaker:
         """
         expected = answers(job, job.model)
         made = []
-        for share, model, kept in Pruning(job).by_share(KEPT):
-            name = f"pruned-{100 * share:g}"
+        pruning = Pruning(job)
+        found = [(f"pruned-{100 * share:g}", model, kept) for share, model, kept in pruning.by_share(KEPT)]
+        searched = pruning.searched(job, expected)
+        for name, model, kept in [*found, *([("pruned-searched", *searched)] if searched else [])]:
             artifact = job.workdir / f"{name}.onnx"
             onnx.save_model(model, artifact)
             error = relative_error(expected, answers(job, artifact))
@@ -88,6 +106,7 @@ class Pruning:
     """
 
     def __init__(self, job: MakerJob) -> None:
+        start_s = time.monotonic()
         if not job.real:
             raise InvalidConfiguration("which channels matter is learned from real rows: give some with --data")
         require_weights(read_whole(job.model))
@@ -97,9 +116,52 @@ class Pruning:
             raise InvalidConfiguration("no layer's channels go into one next layer alone, so none can be taken away")
         constants = constants_of(model)
         self._moments = moments_of(job, model, [chain.consumer for chain in chains])
+        self._fitted: dict[tuple[str, int], Floats] = {}
+        self._end_s = start_s + job.seconds
+        end_s = start_s + _ORDER_SHARE * job.seconds
         self._taken = [
-            order_of(each, each.consumer.matrix(constants), self._moments[each.consumer.name]) for each in chains
+            order_of(each, each.consumer.matrix(constants), self._moments[each.consumer.name], end_s) for each in chains
         ]
+
+    def searched(self, job: MakerJob, expected: Floats) -> tuple[onnx.ModelProto, str] | None:
+        """A share of its own for each layer, so that answers are no further off than with one share for all, which is
+        that of ``SEARCHED_FROM``; None where that saves nothing more, or there is one layer only."""
+        if len(self._taken) < 2:
+            return None
+        place = job.workdir / "searched.onnx"
+
+        def try_out(levels: tuple[int, ...]) -> tuple[float, float]:
+            stays = self._stays([LEVELS[level] for level in levels])
+            onnx.save_model(self._without(stays), place)
+            return 1.0 - saved_share(self._chains, stays), relative_error(expected, answers(job, place))
+
+        first = (LEVELS.index(SEARCHED_FROM),) * len(self._taken)
+        cost, error = try_out(first)
+        best = search(
+            Question(
+                choices=(len(LEVELS),) * len(self._taken),
+                first=first,
+                try_out=try_out,
+                error_limit=error,
+                seconds=SEARCH_SHARE * (self._end_s - time.monotonic()),
+                storage=job.notes / f"{job.key}.journal" if job.notes else None,
+                key=job.key,
+            )
+        )
+        place.unlink(missing_ok=True)
+        if best.cost > _WORTH * cost:
+            return None
+        stays = self._stays([LEVELS[level] for level in best.levels])
+        return self._without(stays), self._words(stays)
+
+    def _without(self, stays: dict[str, list[int]]) -> onnx.ModelProto:
+        return without_channels(self._model, self._chains, stays, self._moments, self._fitted)
+
+    def _stays(self, shares: Sequence[float]) -> dict[str, list[int]]:
+        return {each.chain.producer.name: each.kept(share) for each, share in zip(self._taken, shares, strict=True)}
+
+    def _words(self, stays: dict[str, list[int]]) -> str:
+        return ", ".join(f"{len(stays[each.producer.name])} of {each.producer.outputs}" for each in self._chains)
 
     def by_share(self, shares: tuple[float, ...]) -> list[tuple[float, onnx.ModelProto, str]]:
         """For each share of what layers compute that must be kept: the graph, and what is left, in words.
@@ -109,12 +171,12 @@ class Pruning:
         """
         found, seen = [], set[str]()
         for share in shares:
-            stays = {each.chain.producer.name: each.kept(share) for each in self._taken}
-            kept = ", ".join(f"{len(stays[each.producer.name])} of {each.producer.outputs}" for each in self._chains)
+            stays = self._stays([share] * len(self._taken))
+            kept = self._words(stays)
             if kept in seen or saved_share(self._chains, stays) < _LEAST_SAVED:
                 continue
             seen.add(kept)
-            found.append((share, without_channels(self._model, self._chains, stays, self._moments), kept))
+            found.append((share, self._without(stays), kept))
         if not found:
             raise InvalidConfiguration("every channel is needed by the layer behind it")
         return found
@@ -124,14 +186,20 @@ def _worth(chain: Chain) -> bool:
     return chain.producer.outputs >= 2 * _LEAST_CHANNELS and chain.consumer.inputs <= _INPUTS_MOST
 
 
-def order_of(chain: Chain, matrix: Floats, moments: Moments) -> Taken:
-    """Take one channel after another, the cheapest first; every one but the last few."""
+def order_of(chain: Chain, matrix: Floats, moments: Moments, end_s: float = math.inf) -> Taken:
+    """Take one channel after another, the cheapest first; every one but the last few.
+
+    Args:
+        chain: whose channels they are.
+        matrix, moments: of the next layer.
+        end_s: by the monotonic clock; what was not taken by then stays.
+    """
     block, channels = chain.block, chain.producer.outputs
     covariance = _ridged(moments)
     total = float(np.sum(matrix * (covariance @ matrix))) or 1.0
     weights, inverse = matrix.copy(), np.linalg.inv(covariance)
     alive, order, losses, lost = list(range(channels)), list[int](), list[float](), 0.0
-    while len(alive) > _LEAST_CHANNELS:
+    while len(alive) > _LEAST_CHANNELS and time.monotonic() < end_s:
         # By blocks: H_cc and W_c of every channel that is left.
         index = np.asarray(alive)[:, None] * block + np.arange(block)
         inner = inverse[index[:, :, None], index[:, None, :]]
@@ -167,9 +235,21 @@ def saved_share(chains: list[Chain], stays: dict[str, list[int]]) -> float:
 
 
 def without_channels(
-    model: onnx.ModelProto, chains: list[Chain], stays: dict[str, list[int]], moments: dict[str, Moments]
+    model: onnx.ModelProto,
+    chains: list[Chain],
+    stays: dict[str, list[int]],
+    moments: dict[str, Moments],
+    fitted: dict[tuple[str, int], Floats],
 ) -> onnx.ModelProto:
-    """A copy with the channels that stay, each next layer's weights fitted to what it is still given."""
+    """A copy with the channels that stay, each next layer's weights fitted to what it is still given.
+
+    Args:
+        model: the original.
+        chains: of it.
+        stays: channels, by the name of the layer that makes them.
+        moments: of the next layers' inputs.
+        fitted: matrices that were fitted before, by layer and number of channels; added to.
+    """
     thin = onnx.ModelProto()
     thin.CopyFrom(model)
     constants = constants_of(model)
@@ -179,10 +259,12 @@ def without_channels(
     for chain in chains:
         kept = stays[chain.producer.name]
         inputs = (np.asarray(kept)[:, None] * chain.block + np.arange(chain.block)).ravel()
-        products = _ridged(moments[chain.consumer.name])
-        matrix = matrices[chain.consumer.name]
-        fitted = np.linalg.solve(products[np.ix_(inputs, inputs)], products[inputs] @ matrix)
-        matrices[chain.consumer.name] = fitted.astype(np.float64)
+        key = chain.consumer.name, len(kept)
+        if key not in fitted:
+            products, matrix = _ridged(moments[chain.consumer.name]), matrices[chain.consumer.name]
+            solved = np.linalg.solve(products[np.ix_(inputs, inputs)], products[inputs] @ matrix)
+            fitted[key] = solved.astype(np.float64)
+        matrices[chain.consumer.name] = fitted[key]
         if chain.reshape:
             changed[chain.reshape] = np.array([constants[chain.reshape][0], len(inputs)], np.int64)
     for chain in chains:

@@ -24,6 +24,7 @@ from setpoint.optimize.makers.graphs import (
     relative_error,
     require_weights,
 )
+from setpoint.optimize.makers.levels import Question, has_optuna, search
 from setpoint.optimize.makers.prepared import prepared
 
 _QUANTISED = ("Conv", "ConvTranspose", "MatMul", "Gemm")
@@ -31,6 +32,10 @@ _MOST_EXCLUDED = 0.5
 """Of all products and convolutions: beyond it little is left that is quantised."""
 _CLEAN_DECIBELS = 60.0
 """Signal to noise of what was not rounded yet."""
+_SEARCHED_GROUPS = 16
+"""Of those that hurt most: which of them are left out is searched where Optuna is installed."""
+_SEARCH_SHARE = 0.3
+"""Of what the maker may take."""
 GOOD_ERROR = 0.02
 """Relative error of the answers at which no layer is left out: far below what turns a decision."""
 _METHODS = ("MinMax", "Percentile")
@@ -104,9 +109,54 @@ class StaticInt8Maker:
         if best is None or best[0] > 0.7 * error:
             return []
         reached, path, excluded = best
+        if has_optuna():
+            reached, path, excluded = self._narrowed(job, source, method, operators, expected, ranked, best)
         names = ", ".join(excluded[:3]) + (f" and {len(excluded) - 3} more" if len(excluded) > 3 else "")
         note = f"{method} ranges without {names}, answers off by {reached:.1%}"
         return [Made("int8-static-mixed", "int8", path, note=note)]
+
+    def _narrowed(
+        self,
+        job: MakerJob,
+        source: Path,
+        method: str,
+        operators: list[str] | None,
+        expected: NDArray[np.float64],
+        ranked: list[list[str]],
+        best: tuple[float, Path, list[str]],
+    ) -> tuple[float, Path, list[str]]:
+        """The same closeness with fewer layers left out, if there is such a set among those that hurt most."""
+        groups = ranked[:_SEARCHED_GROUPS]
+        names_of = [set(names) for names in groups]
+        first = tuple(int(not names <= set(best[2])) for names in names_of)
+
+        def excluded_by(levels: tuple[int, ...]) -> list[str]:
+            return list(
+                dict.fromkeys(name for names, kept in zip(groups, levels, strict=True) if not kept for name in names)
+            )
+
+        def try_out(levels: tuple[int, ...]) -> tuple[float, float]:
+            excluded = excluded_by(levels)
+            path = self._quantise(job, source, method, operators, excluded)
+            return len(excluded) / max(1, len(best[2])), relative_error(expected, answers(job, path))
+
+        found = search(
+            Question(
+                choices=(2,) * len(groups),
+                first=first,
+                try_out=try_out,
+                error_limit=max(best[0], GOOD_ERROR),
+                seconds=_SEARCH_SHARE * job.seconds,
+                storage=job.notes / f"{job.key}.journal" if job.notes else None,
+                key=job.key,
+            )
+        )
+        excluded = excluded_by(found.levels)
+        if found.error > max(best[0], GOOD_ERROR) or len(excluded) >= len(best[2]):
+            excluded = best[2]
+        # Anew, since a set of as many nodes may have been written over it.
+        path = self._quantise(job, source, method, operators, excluded)
+        return relative_error(expected, answers(job, path)), path, excluded
 
     def _quantise(
         self,
