@@ -49,7 +49,7 @@ from setpoint.core.errors import (
     error_of,
 )
 from setpoint.core.form import is_form, pack_form, unpack_form
-from setpoint.core.limits import MIB, Limits
+from setpoint.core.limits import DEFAULT_LIMITS, MIB, Limits
 from setpoint.core.manifest import (
     EMBED,
     PARTS_FOLDER,
@@ -73,6 +73,7 @@ __all__ = [
     "CONCAT",
     "COUNT_FIELD",
     "DATATYPES",
+    "DEFAULT_LIMITS",
     "EMBED",
     "FREE",
     "MEAN",

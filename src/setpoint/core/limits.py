@@ -17,6 +17,16 @@ class Limits(msgspec.Struct, frozen=True):
     json_limit_bytes: int = 8 * MIB
     """Largest JSON body, flat lists of numbers in V2 requests not counted: reading other JSON holds up everybody else
     on the node, by 50 to 180 ms a MiB for unkind ones."""
+    json_depth_limit: int = 100
+    """Lists and objects within each other in a JSON body; Triton's number."""
+    tensor_limit: int = 1024
+    """Inputs that a request names, and outputs that it asks for."""
+    rank_limit: int = 32
+    """Axes of one tensor of a request."""
+    element_limit: int = 64 * MIB
+    """Elements of one tensor of a request."""
+    bytes_element_limit: int = 256 * 1024
+    """The same of BYTES: each becomes an object, and reading them holds up everybody else on the node."""
     header_limit_bytes: int = 32 * 1024
     """Request line and headers together."""
     header_count_limit: int = 128
@@ -62,3 +72,6 @@ class Limits(msgspec.Struct, frozen=True):
         for field in self.__struct_fields__:
             if getattr(self, field) <= 0:
                 raise InvalidConfiguration(f"limit {field} must be above 0, got {getattr(self, field)}")
+
+
+DEFAULT_LIMITS = Limits()

@@ -10,7 +10,7 @@ from setpoint.node.http import Exchange, HttpServer
 from setpoint.node.http.refusals import too_many_bodies
 from setpoint.node.shared_memory import Regions
 from setpoint.node.slices import Slices
-from setpoint.wire import CODINGS, deflate, inflate
+from setpoint.wire import CODINGS, check_depth, deflate, inflate
 
 JSON = b"application/json"
 _NOT_JSON = (b"application/octet-stream", b"multipart/form-data")
@@ -80,6 +80,7 @@ class Door:
                 f"the JSON body has {len(exchange.body)} bytes, more than the limit of {self.limits.json_limit_bytes} "
                 "(--max-json); send fewer rows a request"
             )
+        check_depth(exchange.body, self.limits.json_depth_limit)
         # Others are tried whatever they are called: curl calls JSON a form.
         headers = exchange.headers
         content_type = headers.get(b"content-type", JSON)

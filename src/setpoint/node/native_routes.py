@@ -21,7 +21,9 @@ def native_routes(service: ModelService, door: Door) -> Routes:
     python = service.manifest.variants[0].engine == "python"
     for endpoint in service.manifest.endpoints:
         if not python and endpoint.signature is not None:
-            handler = partial(infer_tensors, service, door, endpoint, NativeTensorCodec(endpoint.signature))
+            handler = partial(
+                infer_tensors, service, door, endpoint, NativeTensorCodec(endpoint.signature, door.limits)
+            )
         else:
             handler = partial(_call, service, door, endpoint, bool(file_arguments(endpoint)))
         routes["POST", f"/models/{service.name}/{endpoint.name}"] = handler

@@ -32,7 +32,7 @@ def v2_routes(service: ModelService, door: Door) -> Routes:
     endpoint = bundle.manifest.tensor_endpoint
     if endpoint is not None and endpoint.signature is not None:
         labels = bundle.manifest.labels_by_output
-        codec = V2Codec(endpoint.signature, bundle.name, version, door.memory, labels)
+        codec = V2Codec(endpoint.signature, bundle.name, version, door.memory, labels, door.limits)
         infer = partial(_infer, service, door, endpoint, codec)
     else:
         infer = partial(_not_tensors, service)
@@ -56,10 +56,11 @@ def _infer(service: ModelService, door: Door, endpoint: Endpoint, codec: V2Codec
     door.refuse_while_draining()
     body = exchange.body
     # The content type says nothing: tritonclient's asyncio client calls plain JSON application/octet-stream.
-    json_bytes = json_length(exchange.headers.get(JSON_LENGTH), len(body))
+    said = exchange.headers.get(JSON_LENGTH)
+    json_bytes = None if said is None else json_length(said, len(body))
     if (len(body) if json_bytes is None else json_bytes) > _LARGE_JSON_BYTES:
         then = partial(_submit, service, door, endpoint, codec, exchange)
-        door.slices.run(exchange, codec.read(body, json_bytes, door.limits.json_limit_bytes), then)
+        door.slices.run(exchange, codec.read(body, json_bytes), then)
     else:
         _submit(service, door, endpoint, codec, exchange, codec.decode(body, json_bytes))
 

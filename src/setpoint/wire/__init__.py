@@ -9,6 +9,7 @@ from setpoint.wire.errors import body_of, headers_of, status_of
 from setpoint.wire.generate import GenerateCodec, TextEndpoint, generate_error, no_text, text_endpoint
 from setpoint.wire.infer_request import InferRequest
 from setpoint.wire.json_body import decoding
+from setpoint.wire.json_depth import check_depth
 from setpoint.wire.json_tensor import refuse_overflow
 from setpoint.wire.metadata import model_metadata, server_metadata
 from setpoint.wire.native_form import FORM, file_arguments, read_form
@@ -58,6 +59,7 @@ __all__ = [
     "body_of",
     "catalogue",
     "catalogue_entry",
+    "check_depth",
     "check_object",
     "count_rows",
     "decode_embeddings",

@@ -8,7 +8,7 @@ from typing import Any, NoReturn
 import msgspec
 from numpy.typing import NDArray
 
-from setpoint.core import FREE, InvalidRequest, Signature
+from setpoint.core import DEFAULT_LIMITS, FREE, InvalidRequest, Limits, RequestTooLarge, Signature
 from setpoint.wire.json_body import excerpt
 from setpoint.wire.json_tensor import TensorReader
 from setpoint.wire.shared_memory import SharedOutput
@@ -51,9 +51,10 @@ class SignatureReader:
     Built once for a model.
     """
 
-    def __init__(self, signature: Signature) -> None:
+    def __init__(self, signature: Signature, limits: Limits = DEFAULT_LIMITS) -> None:
         self.signature = signature
-        self.readers = tuple(TensorReader(spec) for spec in signature.inputs)
+        self._tensor_limit = limits.tensor_limit
+        self.readers = tuple(TensorReader(spec, limits) for spec in signature.inputs)
         self.position = {spec.name: position for position, spec in enumerate(signature.inputs)}
         self._output_position = {spec.name: position for position, spec in enumerate(signature.outputs)}
         self._free_inside = any(FREE in spec.shape[1:] for spec in signature.inputs)
@@ -110,7 +111,10 @@ class SignatureReader:
 
         Raises:
             InvalidRequest: the model has no such output, or one is named twice.
+            RequestTooLarge: more names than a request may have.
         """
+        names = list(names)
+        self._check_number(len(names), "asks for", "outputs")
         positions: list[int] = []
         for name in names:
             position = self._output_position.get(name)
@@ -123,7 +127,15 @@ class SignatureReader:
         return tuple(positions)
 
     def raise_wrong_inputs(self, got: Sequence[str]) -> NoReturn:
-        """Say what inputs the model takes."""
+        """Say what inputs the model takes, or that these are more than any request may have."""
+        self._check_number(len(got), "has", "inputs")
         expected = ", ".join(map(str, self.signature.inputs))
         names = excerpt(", ".join(map(repr, got))) or "none"
         raise InvalidRequest(f"the model takes each of these inputs once: {expected}; got {names}")
+
+    def _check_number(self, tensors: int, verb: str, what: str) -> None:
+        if tensors > self._tensor_limit:
+            raise RequestTooLarge(
+                f"the request {verb} {tensors} {what}, more than the limit of {self._tensor_limit} "
+                "(limits.tensor_limit)"
+            )

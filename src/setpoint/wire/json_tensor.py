@@ -16,7 +16,7 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 
-from setpoint.core import FREE, InvalidRequest, TensorSpec
+from setpoint.core import DEFAULT_LIMITS, FREE, InvalidRequest, Limits, RequestTooLarge, TensorSpec
 from setpoint.wire.json_body import decoding, excerpt
 from setpoint.wire.json_numbers import WORTHWHILE_BYTES, WORTHWHILE_ELEMENTS, NotNumbers, NumberReader, OutOfRange
 
@@ -37,8 +37,9 @@ def refuse_overflow() -> None:
 class TensorReader:
     """Reads JSON for one input of a model; built once, so that each request is cheap."""
 
-    def __init__(self, spec: TensorSpec) -> None:
+    def __init__(self, spec: TensorSpec, limits: Limits = DEFAULT_LIMITS) -> None:
         datatype = spec.type
+        self._limits = limits
         element: Any = str if datatype.name == "BYTES" else bool if datatype.name == "BOOL" else int
         if datatype.is_float:
             element = float
@@ -93,19 +94,14 @@ class TensorReader:
     @property
     def takes_plain_numbers(self) -> bool:
         """Whether ``plain`` reads this input."""
-        return self._numbers is not None
+        return self._numbers is not None and self._list_dtype is self._dtype
 
-    def plain(self, data: bytes, shape: tuple[int, ...], elements: int) -> NDArray[Any] | None:
-        """Read a flat JSON list of numbers for a known shape; None where it is something else, or not so many.
-
-        Raises:
-            InvalidRequest: a number beyond the datatype.
-        """
+    def plain(self, data: bytes, shape: tuple[int, ...]) -> NDArray[Any] | None:
+        """Read a flat JSON list of numbers for a known shape; None where it is something else, or does not fit."""
         try:
-            values = self._decode_plain(data)
-        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+            return np.array(self._decode_plain(data), self._dtype).reshape(shape)
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, OverflowError, RuntimeWarning, ValueError):
             return None
-        return self._array(values).reshape(shape) if len(values) == elements else None
 
     def large(
         self, text: bytes, start: int, end: int, shape: list[int], elements: int
@@ -194,10 +190,16 @@ class TensorReader:
 
         Raises:
             InvalidRequest: wrong rank or a wrong axis.
+            RequestTooLarge: more axes or more elements than a request may have.
         """
         if shape == self._last_shape:  # most clients send one shape again and again
             return self._last_elements
         declared = self._spec.shape
+        if len(shape) > self._limits.rank_limit:
+            raise RequestTooLarge(
+                f"input {self._spec.name!r} has {len(shape)} axes, more than the limit of {self._limits.rank_limit} "
+                "(limits.rank_limit)"
+            )
         elements = 1
         if len(shape) == len(declared):
             for length, allowed in zip(shape, declared, strict=True):
@@ -210,12 +212,26 @@ class TensorReader:
                         f"input {self._spec.name!r} has shape {list(shape)}: without elements, no axis may be longer "
                         f"than {_LONGEST_EMPTY_AXIS}"
                     )
+                self._check_elements(elements)
                 self._last_shape, self._last_elements = shape, elements
                 return elements
         raise InvalidRequest(
             f"input {self._spec.name!r} has shape {excerpt(str(list(shape)))}, "
             f"the model takes {list(declared)}{f' (-1: up to {_LONGEST_AXIS})' if FREE in declared else ''}"
         )
+
+    def _check_elements(self, elements: int) -> None:
+        objects = self._dtype.hasobject
+        limit, name = (
+            (self._limits.bytes_element_limit, "limits.bytes_element_limit")
+            if objects
+            else (self._limits.element_limit, "limits.element_limit")
+        )
+        if elements > limit:
+            raise RequestTooLarge(
+                f"input {self._spec.name!r} has {elements} {'BYTES ' if objects else ''}elements, more than the limit "
+                f"of {limit} ({name}); send fewer rows a request"
+            )
 
 
 def _finish(work: Generator[None, None, NDArray[Any]]) -> NDArray[Any]:

@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 from numpy.typing import NDArray
 
-from setpoint.core import Endpoint, InvalidRequest, Signature
+from setpoint.core import DEFAULT_LIMITS, Endpoint, InvalidRequest, Limits, Signature
 from setpoint.wire.batch import BatchOutputs
 from setpoint.wire.infer_request import InferRequest, SignatureReader
 from setpoint.wire.json_body import decoding
@@ -20,8 +20,8 @@ _decode_list = msgspec.json.Decoder(list[msgspec.Raw]).decode
 class NativeTensorCodec:
     """The native form of a model of tensors: ``{"INPUT": nested lists, …}`` → ``{"OUTPUT": nested lists, …}``."""
 
-    def __init__(self, signature: Signature) -> None:
-        self._reader = SignatureReader(signature)
+    def __init__(self, signature: Signature, limits: Limits = DEFAULT_LIMITS) -> None:
+        self._reader = SignatureReader(signature, limits)
         self._output_keys = tuple(msgspec.json.encode(spec.name) for spec in signature.outputs)
 
     def decode(self, body: bytes) -> InferRequest:

@@ -10,11 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from setpoint.core import InvalidRequest, RequestTooLarge, TensorSpec, decode_bytes_tensor, encode_bytes_tensor
+from setpoint.core import InvalidRequest, TensorSpec, decode_bytes_tensor, encode_bytes_tensor
 
 Raw = bytes | memoryview
-BYTES_ELEMENTS_LIMIT = 1 << 18
-"""Elements of one BYTES tensor: each becomes an object, and reading them holds up everybody else on the node."""
 
 
 def array_of(spec: TensorSpec, raw: memoryview, shape: tuple[int, ...], elements: int) -> NDArray[Any]:
@@ -28,15 +26,9 @@ def array_of(spec: TensorSpec, raw: memoryview, shape: tuple[int, ...], elements
 
     Raises:
         InvalidRequest: the bytes are not as many as the shape says.
-        RequestTooLarge: more BYTES elements than one request may have.
     """
     datatype = spec.type
     if not datatype.itemsize_bytes:
-        if elements > BYTES_ELEMENTS_LIMIT:
-            raise RequestTooLarge(
-                f"input {spec.name!r} has {elements} BYTES elements, more than the limit of {BYTES_ELEMENTS_LIMIT}; "
-                "send fewer rows a request"
-            )
         try:
             return decode_bytes_tensor(raw, shape)
         except InvalidRequest as error:

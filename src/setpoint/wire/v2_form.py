@@ -17,54 +17,37 @@ _LOOK_AGAIN = 64
 
 
 class Form:
-    """The form of a body with one input of few numbers, and what it says."""
+    """The form that came last, for a model with one input of numbers."""
 
-    __slots__ = ("_after", "_around_bytes", "_before", "_elements", "_inner_shapes", "_reader", "_rows", "_shape")
+    __slots__ = ("_after", "_allowed", "_around_bytes", "_before", "_reader", "_said", "_shape")
 
-    def __init__(self, before: bytes, after: bytes, reader: TensorReader, shape: list[int], said: InferRequest) -> None:
-        self._before = before
-        self._after = after
-        self._around_bytes = len(before) + len(after)
+    def __init__(self, reader: TensorReader) -> None:
+        """Know none; ``reader`` is the input's."""
         self._reader = reader
-        self._shape = tuple(shape)
-        self._elements = said.arrays[0].size
-        self._rows = said.rows
-        self._inner_shapes = said.inner_shapes
+        self._allowed = _MISSES_ALLOWED
+        self._before = self._after = b""
+        self._around_bytes = _LONGEST_BYTES
+        self._shape: tuple[int, ...] = ()
+        self._said = InferRequest([], 0, ())
 
     def read(self, body: bytes) -> InferRequest | None:
         """What a body says; None where it has another form, or must be read in full to say what is wrong with it."""
-        if not (body.startswith(self._before) and body.endswith(self._after) and len(body) > self._around_bytes):
+        around_bytes = self._around_bytes - len(body)
+        if around_bytes >= 0 or not (body.startswith(self._before) and body.endswith(self._after)):
             return None
-        data = body[len(self._before) : len(body) - len(self._after)]
-        array = self._reader.plain(data, self._shape, self._elements)
-        return None if array is None else InferRequest([array], self._rows, self._inner_shapes)
-
-
-class Forms:
-    """The form that came last, for one model."""
-
-    __slots__ = ("_allowed", "_form")
-
-    def __init__(self) -> None:
-        self._form: Form | None = None
+        before_bytes = len(self._before)
+        array = self._reader.plain(body[before_bytes : before_bytes - around_bytes], self._shape)
+        if array is None:
+            return None
         self._allowed = _MISSES_ALLOWED
+        return InferRequest([array], self._said.rows, self._said.inner_shapes)
 
-    def read(self, body: bytes) -> InferRequest | None:
-        """What a body of the known form says."""
-        if self._form is None:
-            return None
-        said = self._form.read(body)
-        if said is not None:
-            self._allowed = _MISSES_ALLOWED
-        return said
-
-    def learn(self, body: bytes, data: bytes, reader: TensorReader, shape: list[int], said: InferRequest) -> None:
+    def learn(self, body: bytes, data: bytes, shape: list[int], said: InferRequest) -> None:
         """Remember the form of a body.
 
         Args:
             body: which says nothing but one input of few numbers, and perhaps an id.
             data: the input's list as it stands in the body.
-            reader: of that input.
             shape: of that input, as the body says it.
             said: what was read from it.
         """
@@ -73,5 +56,7 @@ class Forms:
             return
         if said.id or len(body) > _LONGEST_BYTES or body.count(data) != 1:
             return  # elsewhere the same text may be a shape, or in a name
-        before, _, after = body.partition(data)
-        self._form = Form(before, after, reader, shape, said)
+        self._before, _, self._after = body.partition(data)
+        self._around_bytes = len(self._before) + len(self._after)
+        self._shape = tuple(shape)
+        self._said = InferRequest([], said.rows, said.inner_shapes)

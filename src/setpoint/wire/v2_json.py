@@ -14,16 +14,17 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from setpoint.core import FREE, InvalidRequest, RequestTooLarge, Signature
+from setpoint.core import DEFAULT_LIMITS, FREE, InvalidRequest, Limits, RequestTooLarge, Signature
 from setpoint.wire.classification import NO_LABELS, Labels
 from setpoint.wire.infer_request import InferRequest, SignatureReader
 from setpoint.wire.json_body import decoding, excerpt
 from setpoint.wire.json_cut import Cut, cut
+from setpoint.wire.json_depth import check_depth
 from setpoint.wire.json_numbers import WORTHWHILE_ELEMENTS, NotNumbers
 from setpoint.wire.raw_tensor import array_of
 from setpoint.wire.shared_memory import NO_SHARED_MEMORY, Extent, SharedMemory, SharedOutput, shared_array
 from setpoint.wire.v2_answers import AnswerWriter
-from setpoint.wire.v2_form import Forms
+from setpoint.wire.v2_form import Form
 from setpoint.wire.v2_messages import (
     ABSENT,
     NO_OUTPUT_PARAMETERS,
@@ -49,15 +50,17 @@ class V2Codec(AnswerWriter):
         version: str,
         memory: SharedMemory = NO_SHARED_MEMORY,
         labels: Labels = NO_LABELS,
+        limits: Limits = DEFAULT_LIMITS,
     ) -> None:
         super().__init__(signature, model, version, labels)
-        self._reader = SignatureReader(signature)
+        self._reader = SignatureReader(signature, limits)
+        self._limits = limits
         self._memory = memory
         self._all_binary = (True,) * len(signature.outputs)
         self._all_have_json = all(spec.type.json_number for spec in signature.outputs)
-        self._forms = Forms()
         readers = self._reader.readers
-        self._forms_pay = self._all_have_json and len(readers) == 1 and readers[0].takes_plain_numbers
+        forms_pay = self._all_have_json and len(readers) == 1 and readers[0].takes_plain_numbers
+        self._form = Form(readers[0]) if forms_pay else None
 
     def decode(self, body: bytes, json_bytes: int | None = None) -> InferRequest:
         """Read a request body.
@@ -68,48 +71,41 @@ class V2Codec(AnswerWriter):
 
         Raises:
             InvalidRequest: malformed JSON, a wrong name, datatype, shape or element; the message names it.
-            RequestTooLarge: more BYTES elements than one request may have.
+            RequestTooLarge: deeper, or with more tensors, axes or elements, than a request may be.
         """
         if json_bytes is None:
-            said = self._forms.read(body)
-            if said is not None:
-                return said
+            form = self._form
+            if form is not None:
+                said = form.read(body)
+                if said is not None:
+                    return said
+            check_depth(body, self._limits.json_depth_limit)
             with decoding("a V2 inference request"):
                 request = decode_body(body)
             said = self._request(request, _NO_TAIL, None)
-            if self._forms_pay:
-                self._learn(body, request, said)
+            if form is not None:
+                _learn(form, body, request, said)
             return said
         if json_bytes == 0:
             return self._raw_request(body)
+        head = memoryview(body)[:json_bytes]
+        check_depth(head, self._limits.json_depth_limit)
         with decoding("a V2 inference request"):
-            request = decode_body(memoryview(body)[:json_bytes])
+            request = decode_body(head)
         return self._request(request, memoryview(body)[json_bytes:], None)
 
-    def _learn(self, body: bytes, request: Body, said: InferRequest) -> None:
-        """Remember the form of a body that says only what is in its one input."""
-        tensor = request.inputs[0]
-        if (
-            request.parameters is None
-            and not request.outputs
-            and tensor.parameters is None
-            and isinstance(tensor.data, msgspec.Raw)
-            and said.arrays[0].size <= WORTHWHILE_ELEMENTS
-        ):
-            self._forms.learn(body, bytes(tensor.data), self._reader.readers[0], tensor.shape, said)
-
-    def read(self, body: bytes, json_bytes: int | None, json_limit_bytes: int) -> Generator[None, None, InferRequest]:
+    def read(self, body: bytes, json_bytes: int | None) -> Generator[None, None, InferRequest]:
         """As ``decode``, a slice at a time, large lists of numbers straight into arrays.
 
         Args:
             body: JSON, and behind it the tensors that are binary.
             json_bytes: as for ``decode``.
-            json_limit_bytes: of the JSON without those lists, all of which is read at once.
 
         Raises:
             InvalidRequest: as ``decode``.
-            RequestTooLarge: more than the limit, or more BYTES elements than one request may have.
+            RequestTooLarge: as ``decode``; or more JSON besides those lists, which is read at once, than there may be.
         """
+        json_limit_bytes = self._limits.json_limit_bytes
         if json_bytes == 0:
             return self._raw_request(body)
         text = body if json_bytes is None else body[:json_bytes]
@@ -117,6 +113,7 @@ class V2Codec(AnswerWriter):
         if shortened.spans and len(shortened.rest) <= json_limit_bytes:
             tail = _NO_TAIL if json_bytes is None else memoryview(body)[json_bytes:]
             try:
+                check_depth(shortened.rest, self._limits.json_depth_limit)
                 with decoding("a V2 inference request"):
                     request = decode_body(shortened.rest)
                 read = yield from self._large(request, text, shortened)
@@ -292,3 +289,16 @@ class V2Codec(AnswerWriter):
                     f"output {spec.name!r} is {spec.datatype}, which has no V2 JSON form; ask for it with "
                     "binary_data, or use the native route POST /models/NAME/ENDPOINT"
                 )
+
+
+def _learn(form: Form, body: bytes, request: Body, said: InferRequest) -> None:
+    """Remember the form of a body that says only what is in its one input."""
+    tensor = request.inputs[0]
+    if (
+        request.parameters is None
+        and not request.outputs
+        and tensor.parameters is None
+        and isinstance(tensor.data, msgspec.Raw)
+        and said.arrays[0].size <= WORTHWHILE_ELEMENTS
+    ):
+        form.learn(body, bytes(tensor.data), tensor.shape, said)

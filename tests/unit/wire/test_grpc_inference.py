@@ -10,7 +10,16 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from strategies import models, same
 
-from setpoint.core import DATATYPES, FREE, InvalidRequest, RequestError, RequestTooLarge, Signature, TensorSpec
+from setpoint.core import (
+    DATATYPES,
+    DEFAULT_LIMITS,
+    FREE,
+    InvalidRequest,
+    RequestError,
+    RequestTooLarge,
+    Signature,
+    TensorSpec,
+)
 from setpoint.wire import BatchOutputs, InferRequest
 from setpoint.wire.grpc import (
     FINAL_RESPONSE,
@@ -20,7 +29,7 @@ from setpoint.wire.grpc import (
     stream_error,
     stream_response,
 )
-from setpoint.wire.raw_tensor import BYTES_ELEMENTS_LIMIT, array_of, bytes_of
+from setpoint.wire.raw_tensor import array_of, bytes_of
 
 ALL = list(DATATYPES)
 TYPED = {
@@ -250,7 +259,7 @@ def test_whatever_byte_is_not_zero_is_true() -> None:
 
 def test_elements_that_become_objects_have_a_limit() -> None:
     spec = TensorSpec("x", "BYTES", (FREE,))
-    many = BYTES_ELEMENTS_LIMIT + 1
+    many = DEFAULT_LIMITS.bytes_element_limit + 1
     message = request_message(raw_input_contents=[b"\0\0\0\0" * many])
     message.inputs.add(name="x", datatype="BYTES", shape=(many,))
     with pytest.raises(RequestTooLarge, match="BYTES elements"):

@@ -13,12 +13,11 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from strategies import arrays, dumps, json_values, models, plain, same
 
-from setpoint.core import DATATYPES, FREE, InvalidRequest, RequestTooLarge, Signature, TensorSpec
+from setpoint.core import DATATYPES, FREE, InvalidRequest, Limits, RequestTooLarge, Signature, TensorSpec
 from setpoint.wire import InferRequest, NativeTensorCodec, V2Codec, json_cut, json_numbers, json_tensor
 from setpoint.wire.json_cut import cut
 
 NUMBERS = [name for name, datatype in DATATYPES.items() if datatype.is_float or datatype.is_integer]
-LIMIT = 8 << 20
 
 
 @contextlib.contextmanager
@@ -49,7 +48,7 @@ def outcome(codec: V2Codec | NativeTensorCodec, body: bytes) -> InferRequest | N
     try:
         if isinstance(codec, NativeTensorCodec):
             return codec.decode(body)
-        work = codec.read(body, None, LIMIT)
+        work = codec.read(body, None)
         while True:
             next(work)
     except StopIteration as done:
@@ -86,8 +85,8 @@ def infer(*tensors: tuple[TensorSpec, NDArray[Any], Any], **rest: Any) -> bytes:
     return dumps({"inputs": inputs, **rest})
 
 
-def codec_of(datatype: str, *shape: int) -> V2Codec:
-    return V2Codec(Signature((TensorSpec("x", datatype, shape),), (), False), "m", "1")
+def codec_of(datatype: str, *shape: int, **limits: int) -> V2Codec:
+    return V2Codec(Signature((TensorSpec("x", datatype, shape),), (), False), "m", "1", limits=Limits(**limits))
 
 
 def body_of(datatype: str, data: str, *shape: int) -> bytes:
@@ -213,10 +212,10 @@ def test_an_image_makes_no_object_for_a_number(nested: bool) -> None:
 
 def test_lists_of_numbers_may_be_longer_than_other_json() -> None:
     body = body_of("INT64", "[" + "1000," * 99_999 + "1000]", 100_000)
-    codec = codec_of("INT64", FREE)
+    codec = codec_of("INT64", FREE, json_limit_bytes=4096)
 
     def read(body: bytes) -> tuple[Any, int]:
-        work, slices = codec.read(body, None, 4096), 1
+        work, slices = codec.read(body, None), 1
         while True:
             try:
                 next(work)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Protocol
 from weakref import WeakKeyDictionary
 
-from setpoint.core import Endpoint, InvalidRequest, NotFound
+from setpoint.core import Endpoint, InvalidRequest, Limits, NotFound
 from setpoint.node.service import ModelService
 from setpoint.node.shared_memory import Regions
 from setpoint.wire import grpc as wire
@@ -31,7 +31,8 @@ class Served(Protocol):
 class Catalogue:
     """Finds models by what clients call them. Models may come and go while it is in use."""
 
-    def __init__(self, served: Served, memory: Regions) -> None:
+    def __init__(self, served: Served, memory: Regions, limits: Limits) -> None:
+        self._limits = limits
         self.served = served
         self.memory = memory
         self._codecs: WeakKeyDictionary[ModelService, tuple[Endpoint, wire.GrpcCodec]] = WeakKeyDictionary()
@@ -71,6 +72,6 @@ class Catalogue:
                     f"model {service.name!r} takes and gives more than tensors; POST JSON to {routes} over HTTP"
                 )
             version, labels = str(bundle.version), bundle.manifest.labels_by_output
-            codec = wire.GrpcCodec(endpoint.signature, bundle.name, version, self.memory, labels)
+            codec = wire.GrpcCodec(endpoint.signature, bundle.name, version, self.memory, labels, self._limits)
             found = self._codecs[service] = (endpoint, codec)
         return found

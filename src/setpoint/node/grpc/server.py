@@ -77,7 +77,7 @@ class GrpcServer:
             memory: regions that clients share with the node.
             on_bug: logs a bug of ours and returns the reference under which it was logged.
         """
-        catalogue = Catalogue(fleet, memory)
+        catalogue = Catalogue(fleet, memory, limits)
         self._on_bug = on_bug
         self._about = About(catalogue, ready, limits, repository=bool(admin_token))
         self._memory_calls = memory_calls(memory)

@@ -14,14 +14,14 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from setpoint.core import InvalidRequest, RequestTooLarge, Signature, TensorSpec
+from setpoint.core import DEFAULT_LIMITS, InvalidRequest, Limits, RequestTooLarge, Signature, TensorSpec
 from setpoint.wire.batch import BatchOutputs
 from setpoint.wire.classification import NO_LABELS, Labels, classify
 from setpoint.wire.grpc.envelope import field_head, field_of, raw_fields, split, varint
 from setpoint.wire.grpc.messages import parse
 from setpoint.wire.infer_request import InferRequest, SignatureReader
 from setpoint.wire.json_body import excerpt
-from setpoint.wire.raw_tensor import BYTES_ELEMENTS_LIMIT, Raw, array_of, bytes_of
+from setpoint.wire.raw_tensor import Raw, array_of, bytes_of
 from setpoint.wire.shared_memory import NO_SHARED_MEMORY, Extent, SharedMemory, SharedOutput, shared_array
 from setpoint.wire.v2_messages import NO_PARAMETERS, RequestParameters
 
@@ -114,9 +114,10 @@ class GrpcCodec:
         version: str,
         memory: SharedMemory = NO_SHARED_MEMORY,
         labels: Labels = NO_LABELS,
+        limits: Limits = DEFAULT_LIMITS,
     ) -> None:
         self._labels = labels
-        self._reader = SignatureReader(signature)
+        self._reader = SignatureReader(signature, limits)
         self._memory = memory
         self._outputs = signature.outputs
         self._head = field_of(1, model.encode()) + field_of(2, version.encode())
@@ -208,10 +209,6 @@ class GrpcCodec:
                 f"{len(values)}"
             )
         if spec.datatype == "BYTES":
-            if elements > BYTES_ELEMENTS_LIMIT:
-                raise RequestTooLarge(
-                    f"input {spec.name!r} has {elements} BYTES elements, more than the limit of {BYTES_ELEMENTS_LIMIT}"
-                )
             texts = np.empty(elements, object)
             texts[:] = values
             return texts.reshape(shape)
