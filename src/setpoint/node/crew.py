@@ -167,7 +167,10 @@ class Crew:
         return f"model {self._config.bundle.name!r}"
 
     def _slot_of(self, worker: WorkerHandle) -> Slot:
-        return next(slot for slot in self.slots if slot.handle is worker)
+        for slot in self.slots:
+            if slot.handle is worker:
+                return slot
+        raise AssertionError("who tells us is one of ours")
 
     def _start_is_over(self, error: SetpointError | None = None) -> None:
         """Tell whoever waits in ``start``, if anybody still does."""

@@ -69,7 +69,8 @@ class Dispatch:
         self.slots: Sequence[Slot] = ()
         self.looks = read_machine().cores > 1  # with one core, looking would keep the worker from running
         self._model = model
-        self._manifest = manifest
+        signature = manifest.signature
+        self._inputs = signature.inputs if signature is not None else ()
         self._variants = variants
         self._ledger = ledger
         self._metrics = metrics
@@ -135,10 +136,8 @@ class Dispatch:
         slot.began_ns = self._now_ns()
         try:
             if isinstance(first, TensorRequest):
-                signature = self._manifest.signature
-                assert signature is not None, "tensor requests are made from the signature"
                 tensors = cast("Sequence[TensorRequest]", batch)
-                sent = handle.run(number, signature.inputs, tensors, variant=start.variant, lone=lone)
+                sent = handle.run(number, self._inputs, tensors, variant=start.variant, lone=lone)
             elif isinstance(first, CallRequest):
                 sent = handle.call(number, cast("Sequence[CallRequest]", batch), lone=lone)
             else:
@@ -232,7 +231,7 @@ class Dispatch:
             return
         arrays = worker.read_outputs(report)
         together = len(batch) > 1
-        rows = sum([request.rows for request in batch])
+        rows = sum([request.rows for request in batch]) if together else batch[0].rows
         if together and any(array.shape[:1] != (rows,) for array in arrays):
             shapes = [list(array.shape) for array in arrays]
             self._not_together(slot, batch, ModelError(f"a batch of {rows} rows gave outputs of shapes {shapes}"))
@@ -240,7 +239,10 @@ class Dispatch:
         # The worker computes the next batch while this one's answers are written: those lie in the other arena.
         self._batch_done(slot, rows, report.run_ns)
         outputs = BatchOutputs(arrays, together=together, single=together and rows == len(batch))
-        self._ledger.batch(batch, outputs, report.run_ns)
+        if together:
+            self._ledger.batch(batch, outputs, report.run_ns)
+        else:
+            self._ledger.outputs(batch[0], outputs, 0, rows, report.run_ns)
 
     def _answered(self, slot: Slot, worker: WorkerHandle, report: Answered) -> None:
         batch = cast("Sequence[CallRequest]", slot.release())

@@ -169,7 +169,10 @@ class ModelService:
             Draining: the node is shutting down.
         """
         metrics = self.metrics
-        metrics.offered(request.tenant)
+        if request.tenant:
+            metrics.offered(request.tenant)
+        else:
+            metrics.counts.offered += 1
         now_ns = self._now_ns()
         request.arrived_ns = self.used_ns = now_ns
         if request.timeout_ns:

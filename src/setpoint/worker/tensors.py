@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from setpoint.core import DATATYPES, TensorSpec, decode_bytes_tensor, encode_bytes_tensor
-from setpoint.worker.arena import Arena, layout
+from setpoint.worker.arena import Arena, aligned, layout
 from setpoint.worker.messages import TensorExtent
 
 Arrays = Sequence[NDArray[Any]]
@@ -58,20 +58,22 @@ def put(arena: Arena, specs: Sequence[TensorSpec], arrays: Arrays) -> list[Tenso
     Raises:
         RequestTooLarge: they do not fit.
     """
-    encoded = [encode_bytes_tensor(a) if s.datatype == "BYTES" else None for s, a in zip(specs, arrays, strict=True)]
-    sizes = [
-        _size_bytes(spec, array.shape) if chunk is None else len(chunk)
-        for spec, array, chunk in zip(specs, arrays, encoded, strict=True)
-    ]
-    offsets, needed_bytes = layout(sizes)
-    arena.reserve(needed_bytes)
     extents: list[TensorExtent] = []
-    for spec, array, chunk, offset, size_bytes in zip(specs, arrays, encoded, offsets, sizes, strict=True):
-        if chunk is None:
-            arena.view(offset, spec.type.dtype, array.shape)[...] = array
-        else:
-            arena.write(offset, chunk)
+    chunks: list[bytes | None] = []
+    end = 0
+    for spec, array in zip(specs, arrays, strict=True):
+        chunk = encode_bytes_tensor(array) if spec.datatype == "BYTES" else None
+        size_bytes = array.size * spec.type.itemsize_bytes if chunk is None else len(chunk)
+        offset = aligned(end)
+        end = offset + size_bytes
+        chunks.append(chunk)
         extents.append(TensorExtent(spec.datatype, array.shape, offset, size_bytes))
+    arena.reserve(end)
+    for extent, array, chunk in zip(extents, arrays, chunks, strict=True):
+        if chunk is None:
+            arena.view(extent.offset, DATATYPES[extent.datatype].dtype, extent.shape)[...] = array
+        else:
+            arena.write(extent.offset, chunk)
     return extents
 
 

@@ -48,7 +48,9 @@ def _new_second() -> None:
 
 def json_response(body: bytes, request_id: bytes, lines: bytes) -> bytes:
     """A whole answer of status 200 in JSON, as nearly every one is: one formatting for all of it."""
-    return b"%b%d\r\nx-request-id: %b\r\n%b%b%b" % (_OK_JSON, len(body), request_id, lines, date_lines(), body)
+    if not _Clock.since_s <= time.time() < _Clock.until_s:
+        _new_second()
+    return b"%b%d\r\nx-request-id: %b\r\n%b%b%b" % (_OK_JSON, len(body), request_id, lines, _Clock.lines, body)
 
 
 def response_head(
