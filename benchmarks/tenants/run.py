@@ -12,7 +12,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "overload"))
 
-from run import SETPOINT, best_layout, command_of, optimize
+from run import FIRST, SETPOINT, best_layout, command_of, optimize
 from workloads import WORK, WORKLOADS, Workload
 
 from process import ServerProcess, free_ports  # isort: skip
@@ -23,7 +23,7 @@ NOISY = (0.5, 5.0)
 
 def begin_load(url: str, workload: Workload, tenant: str, rate: float, seconds: float) -> subprocess.Popen[str]:
     """A load generator of its own for one tenant."""
-    command = ["nice", "-n", "-10", SETPOINT, "load", url, "--data", str(workload.bodies("v2")), "--json"]
+    command = [*FIRST, SETPOINT, "load", url, "--data", str(workload.bodies("v2")), "--json"]
     command += ["-H", f"setpoint-tenant:{tenant}", "--rate", f"{rate:.1f}", "--for", f"{seconds}s"]
     command += ["--deadline", f"{workload.bound_ms}ms", "--warm-up", "2s"]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
