@@ -74,11 +74,6 @@ def accuracy(wanted: list[str], got: list[str]) -> float:
     return max(0.0, 1.0 - edits(written, read) / max(1, len(written)))
 
 
-def likeness(left: list[str], right: list[str]) -> float:
-    """As ``accuracy``, of two readings whose lines may be in another order."""
-    return accuracy(sorted(left), sorted(right))
-
-
 def edits(left: str, right: str) -> int:
     """Insertions, removals and changes that turn one text into the other (Levenshtein)."""
     row = list(range(len(right) + 1))

@@ -1,4 +1,4 @@
-"""What rapidocr itself reads, in a process of its own: folder of .npy images → JSON list of lists of lines."""
+"""What rapidocr itself reads, in a process of its own: folder of .npy images → JSON, boxes and texts of each."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def main() -> None:
     answers = []
     for path in sorted(Path(sys.argv[1]).glob("*.npy")):
         found, _ = ocr(np.ascontiguousarray(np.load(path)[..., ::-1]))  # it takes BGR
-        answers.append([line[1] for line in found or []])
+        answers.append([line[:2] for line in found or []])
     json.dump(answers, sys.stdout)
 
 

@@ -22,7 +22,8 @@ from pathlib import Path
 
 import numpy as np
 from build import PACKAGE, build, models_folder
-from pages import Page, likeness, page
+from cut import in_reading_order
+from pages import Page, accuracy, page
 
 import setpoint as sp
 
@@ -67,8 +68,13 @@ def reference_lines(pages: Sequence[Page]) -> list[list[str]]:
         answer = subprocess.run(command, capture_output=True, text=True)
     if answer.returncode:
         raise SystemExit(f"the reference failed:\n{answer.stderr}")
-    lines: list[list[str]] = json.loads(answer.stdout)
-    return lines
+    return [ordered(found) for found in json.loads(answer.stdout)]
+
+
+def ordered(found: list[tuple[list[list[float]], str]]) -> list[str]:
+    """Texts in the order in which ours come: by where their boxes are, not by rapidocr's rule for that."""
+    texts = {str(quad): text for quad, text in found}
+    return [texts[str(quad.tolist())] for quad in in_reading_order([np.array(quad) for quad, _ in found])]
 
 
 def main() -> int:
@@ -91,7 +97,7 @@ def main() -> int:
     if not arguments.no_reference:
         theirs = reference_lines(pages)
         other = [one.accuracy(lines) for one, lines in zip(pages, theirs, strict=True)]
-        alike = [likeness(lines, ours) for lines, ours in zip(theirs, read, strict=True)]
+        alike = [accuracy(lines, ours) for lines, ours in zip(theirs, read, strict=True)]
         print(f"rapidocr  {np.mean(other):.4f} of the characters; ours is {np.mean(alike):.4f} the same as theirs")
         good = good and float(np.mean(alike)) >= LEAST_LIKENESS
     for one, lines, share in zip(pages, read, own, strict=True):

@@ -41,7 +41,8 @@ def test_pages_are_read_whichever_way_up(
     pack: Callable[..., str], serve: Callable[..., RunningNode], tmp_path: Path
 ) -> None:
     folder = build(tmp_path / "ocr", models_folder())
-    node = serve(pack(folder, "ocr"), limits={"request_timeout_s": 300, "run_timeout_s": 300})
+    node = serve.unready(pack(folder, "ocr"), limits={"request_timeout_s": 300, "run_timeout_s": 300})  # type: ignore[attr-defined]
+    node.until_ready(300)
     pages = [page(seed, turned=seed == 1) for seed in range(3)]
     with ThreadPoolExecutor(3) as pool:
         answers = list(pool.map(lambda one: read(node, one), pages))

@@ -113,4 +113,3 @@ def test_accuracy_counts_edits_and_reads_a_turned_page_from_its_end() -> None:
     assert page.accuracy(page.lines[::-1]) == 1
     assert page.accuracy(page.lines) < 1
     assert pages.page(1).pixels.shape == page.pixels.shape
-    assert pages.likeness(["b", "a"], ["a", "b"]) == 1
