@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import numpy as np
 import pytest
 
 from composition_files import composition, label, scale, total
@@ -184,6 +185,17 @@ def test_a_folder_becomes_one_bundle_and_the_same_folder_the_same_bundle(tmp_pat
     assert [spec.name for spec in manifest.signature.outputs] == ["z", "y"]
     (folder / "composition.json").write_text(json.dumps(declared | {"outputs": {"y": "b", "z": "j"}}))
     assert pack(folder, PackOptions(), tmp_path / "work2").manifest.lineage != manifest.lineage
+
+
+def test_a_step_is_probed_with_rows_of_its_own_where_there_are_some(tmp_path: Path) -> None:
+    declared = {"inputs": ["x"], "steps": [step("a", "x.onnx", x="x") | {"sample": "rows.npz"}], "outputs": {"y": "a"}}
+    folder = composition(tmp_path / "it", declared, {"x.onnx": scale(2)})
+    with pytest.raises(InvalidConfiguration, match=r"step 'a': there is no 'rows.npz' beside composition.json"):
+        pack(folder, PackOptions(), tmp_path / "none")
+    np.savez(folder / "rows.npz", x=np.ones((5, 2), np.float32))
+    (check,) = pack(folder, PackOptions(), tmp_path / "work").manifest.lineage.checks
+    assert check.startswith("a: ")
+    assert "made-up" not in check
 
 
 def test_the_text_of_other_manifests_does_not_mention_compositions(tmp_path: Path) -> None:
