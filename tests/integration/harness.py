@@ -20,14 +20,15 @@ from typing import Any, TypeVar
 import onnx
 from prometheus_client.parser import text_string_to_metric_families
 
+from setpoint.formats import PackOptions
 from setpoint.registry import Registry, pack_source
 
 T = TypeVar("T")
 NODE_PROGRAM = Path(__file__).resolve().parent / "node_program.py"
 
 
-def pack_into(home: Path, folder: Path, source: str | Path | onnx.ModelProto, name: str) -> str:
-    """Pack a path, a graph or the text of a Python file; returns the model's name."""
+def pack_into(home: Path, folder: Path, source: str | Path | onnx.ModelProto, name: str, **options: Any) -> str:
+    """Pack a path, a graph or the text of a Python file; returns the model's name. ``options`` as ``PackOptions``."""
     if isinstance(source, onnx.ModelProto):
         path = folder / f"{name}.onnx"
         onnx.save(source, path)
@@ -36,7 +37,7 @@ def pack_into(home: Path, folder: Path, source: str | Path | onnx.ModelProto, na
         path.write_text(source)
     else:
         path = Path(source)
-    return pack_source(path, name=name, registry=Registry(home))[0].name
+    return pack_source(path, name=name, options=PackOptions(**options), registry=Registry(home))[0].name
 
 
 def until(condition: Callable[[], T], timeout_s: float = 20.0, what: str = "") -> T:

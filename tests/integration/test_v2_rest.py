@@ -49,9 +49,11 @@ def double() -> onnx.ModelProto:
 @pytest.fixture(scope="module")
 def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningNode]:
     folder = tmp_path_factory.mktemp("v2")
-    pack_into(folder / "home", folder, double(), "double")
+    labels = folder / "labels.txt"
+    labels.write_text("cat\n\nKätzchen\n", "utf-8")
+    pack_into(folder / "home", folder, double(), "double", labels=labels)
     pack_into(folder / "home", folder, TALK, "talk")
-    limits = {"body_limit_bytes": BODY_LIMIT}
+    limits = {"body_limit_bytes": BODY_LIMIT, "json_depth_limit": 20, "tensor_limit": 4, "rank_limit": 3}
     running = start_node(folder / "home", folder, "double", "talk", limits=limits).until_ready()
     yield running
     assert "bug" not in running.log
@@ -192,6 +194,31 @@ def test_other_json_keeps_its_limit(node: RunningNode) -> None:
     answer = node.ask("POST", INFER, {"inputs": [described]})
     assert answer.status == 413
     assert "--max-json" in answer.error
+
+
+def test_what_a_request_may_hold_has_limits_that_say_their_name(node: RunningNode) -> None:
+    tensor = {"name": "x", "shape": [1, 2], "datatype": "FP32", "data": [1, 2]}
+    deep: Any = 0
+    for _ in range(200):
+        deep = [deep]
+    for request, status, limit in (
+        ({"inputs": [tensor], "unknown": deep}, 400, "json_depth_limit"),
+        ({"inputs": [tensor] * 5}, 413, "tensor_limit"),
+        ({"inputs": [tensor | {"shape": [1, 1, 1, 2]}]}, 413, "rank_limit"),
+        ({"inputs": [tensor | {"shape": [1 << 20, 1 << 10]}]}, 413, "element_limit"),
+    ):
+        answer = node.ask("POST", INFER, request)
+        assert (answer.status, limit in answer.error) == (status, True), answer.error
+    native = node.ask("POST", "/models/double/predict", {"x": [[1.0]], "unknown": deep})
+    assert (native.status, "json_depth_limit" in native.error) == (400, True)
+    assert node.ask("POST", INFER, {"inputs": [tensor]}).status == 200
+
+
+def test_classes_are_called_by_their_labels(node: RunningNode) -> None:
+    tensor = {"name": "x", "shape": [1, 4], "datatype": "FP32", "data": [1, 2, 4, 3]}
+    outputs = [{"name": "y", "parameters": {"classification": 4}}]
+    (output,) = node.ask("POST", INFER, {"inputs": [tensor], "outputs": outputs}).json["outputs"]
+    assert output["data"] == ["8.000000:2:Kätzchen", "6.000000:3", "4.000000:1", "2.000000:0:cat"]
 
 
 def test_a_client_that_leaves_while_its_body_is_unpacked_is_forgotten(node: RunningNode) -> None:
