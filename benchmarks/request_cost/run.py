@@ -145,7 +145,7 @@ class Node:
     def stop(self) -> str:
         """End it; returns what it wrote to standard error."""
         self.process.send_signal(signal.SIGINT)
-        return self.process.communicate(timeout=120)[1]
+        return self.process.communicate(timeout=600)[1]
 
 
 @dataclass(frozen=True)
