@@ -62,9 +62,9 @@ def main() -> int:
     arguments = parser.parse_args()
     study = study_of(arguments.model)
     fp32 = best_of(study, "fp32")
-    if fp32 is None and arguments.capacity is None:
+    capacity = arguments.capacity or (fp32["rate_per_s"] if fp32 else 0.0)
+    if not capacity:
         raise SystemExit("fp32 cannot hold the objective; state a --capacity")
-    capacity = arguments.capacity or fp32["rate_per_s"]
     schedule = write_schedule(capacity, arguments.seconds)
     asked = {"digest": study["digest"], "seconds": arguments.seconds, "capacity": capacity}
     kept: dict[str, Any] = {} if arguments.again or not KEPT.exists() else json.loads(KEPT.read_text())

@@ -99,7 +99,7 @@ def observe(name: str, study: Any, kind: str, point: Point, arguments: argparse.
         wire = ("--wire", arguments.wire, "--warm-up", f"{WARM_UP_S:g}s")
         probe_rate = min(PROBE_SHARE * point.rate_per_s, PROBE_RATE_MOST)
         probe = load(node, probe_rate, PROBE_S, deadline_ms, *wire)
-        generator_s = probe["generator"]["cpu_s"] / (probe["offered"] * (1 + WARM_UP_S / PROBE_S))
+        generator_s = probe["generator"]["cpu_s"] / sent(probe, PROBE_S)
         here, alone = surroundings(study["stored"], int(generator_s * 1e9), name)
         predicted = forecast(point, profile_of(study, point), Objective.parse(objective), limit_rows(study), here)
         if not predicted.rows:
@@ -112,8 +112,7 @@ def observe(name: str, study: Any, kind: str, point: Point, arguments: argparse.
             predicted = msgspec.structs.replace(predicted, rate_per_s=most, latency_ms=simulated.p99_ms)
         cpu_s = node.cpu_s()
         run = load(node, predicted.rate_per_s, arguments.seconds, deadline_ms, *wire)
-        sent = run["offered"] * (1 + WARM_UP_S / arguments.seconds)
-        node_s = (node.cpu_s() - cpu_s) / sent
+        node_s = (node.cpu_s() - cpu_s) / sent(run, arguments.seconds)
     return {
         "digest": study["digest"],
         "seconds": arguments.seconds,
@@ -125,6 +124,11 @@ def observe(name: str, study: Any, kind: str, point: Point, arguments: argparse.
         "run": {key: run[key] for key in ("offered_per_s", "attainment", "goodput_per_s", "latency", "void", "errors")},
         "busy": busy_note(before_s),
     }
+
+
+def sent(run: Any, seconds: float) -> float:
+    """Requests that left the generator, those of the warm-up too."""
+    return float((run["offered"] - run["errors"].get("overflow", 0)) * (1 + WARM_UP_S / seconds))
 
 
 def surroundings(reference: str, generator_ns: int, name: str) -> tuple[Surroundings, Surroundings]:

@@ -53,7 +53,7 @@ class Failed(Exception):
 def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("models", nargs="*", choices=[*MODELS, []], default=[])
-    parser.add_argument("--budget", type=float, default=60.0, help="seconds of measuring for each model")
+    parser.add_argument("--budget", type=float, default=90.0, help="seconds of measuring for each model")
     parser.add_argument("--iterations", type=int, default=5, help="layers that NNCF may give back at most")
     parser.add_argument("--rows", type=int, default=1 << 30, help="judge with this many at most; all is right")
     parser.add_argument("--setup", action="store_true", help="only make the environments")

@@ -31,14 +31,15 @@ def main() -> int:
     parser.add_argument("--objective", help="for all of them, in place of each one's own")
     parser.add_argument("--again", action="store_true", help="also what was measured before")
     parser.add_argument("--allow", choices=["train"], help="also makers that train")
+    parser.add_argument("--report", action="store_true", help="run nothing; only tell what was found before")
     parser.add_argument("--write-docs", action="store_true")
     arguments = parser.parse_args()
     names = arguments.models or list(MODELS)
-    if arguments.again:
+    if arguments.again and not arguments.report:
         for name in names:
             result_file(name).unlink(missing_ok=True)
     start_s, failed = time.monotonic(), 0
-    for name in names:
+    for name in names if not arguments.report else []:
         before_s = busy_now()
         failed += not optimize(name, arguments)
         say(f"{name}: {time.monotonic() - start_s:.0f} s since the start; {busy_note(before_s)}")

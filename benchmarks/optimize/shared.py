@@ -110,7 +110,8 @@ class Served:
 @contextlib.contextmanager
 def served(reference: str, objective: str, *more: str) -> Iterator[Served]:
     """`setpoint serve` of an optimised model on a free port, ready; ended when left."""
-    command = [*SETPOINT, "serve", reference, "--port", "0", "--objective", objective, "--json", "--until-stdin-closes"]
+    command = [*SETPOINT, "serve", reference, "--port", "0", "--objective", objective, "--json", "--no-optimize"]
+    command.append("--until-stdin-closes")
     process = subprocess.Popen(
         [*command, *more],
         env=environment(),
