@@ -211,6 +211,9 @@ def test_what_is_stored_states_what_was_measured_and_is_served(
     assert stored.manifest.variants[0].name == "fp32", "the original comes first"
     evidence = json.loads((Registry(tmp_path / "home").folder(stored) / EVIDENCE).read_text())
     assert evidence["entries"][1]["verdict"]["loss"]["rows"] == study.entries[1].verdict.loss.rows
+    grid = evidence["grid"]
+    assert grid["points"] in (7, 14), "one variant or two, one layout, sizes from 1 to 64"
+    assert 0 < grid["measured"] <= grid["points"] - grid["predicted"]
     node = serve("digits")
     images, _, fitted = digits
     answer = node.call("digits/predict", x=images[:2].tolist()).json

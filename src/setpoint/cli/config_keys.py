@@ -102,7 +102,7 @@ _RECORDS: dict[str, tuple[tuple[type[msgspec.Struct], frozenset[str]], ...]] = {
         (ModelSource, frozenset()),
         (PackOptions, frozenset({"entry"})),  # stands in the source: path.py:ClassName
         (FirstUse, frozenset()),
-        (ModelConfig, frozenset({"bundle", "folder", "follows"})),
+        (ModelConfig, frozenset({"bundle", "folder", "room_bytes", "follows"})),
     ),
 }
 """By section: the records whose fields are its keys, and the fields that no user sets."""

@@ -30,6 +30,10 @@ def show(study: Study, objective: Objective | None) -> None:
             _line("dropped", f"{entry.variant.name}: {entry.dropped}")
     for skipped in study.skipped:
         _line("skipped", f"{skipped.maker}: {skipped.reason}")
+    if (grid := study.grid) is not None:
+        rest = grid.points - grid.measured - grid.predicted
+        text = f"{grid.measured} of {grid.points} points measured, {grid.predicted} predicted by the law between them"
+        _line("grid", f"{text}, {rest} not needed or not measurable")
     if study.front:
         _line("front", "   ".join(_point_text(point) for point in study.front))
     first, *others = answer(study, objective)

@@ -10,7 +10,8 @@ from setpoint.core.errors import InvalidConfiguration
 
 
 class LatencyPoint(msgspec.Struct, frozen=True):
-    """Batch time at one batch size, in milliseconds, over ``samples`` runs."""
+    """Batch time at one batch size, in milliseconds, over ``samples`` runs; without any it is what the affine law
+    between its neighbours says."""
 
     rows: int
     p50_ms: float

@@ -29,6 +29,8 @@ class ModelConfig(msgspec.Struct, frozen=True):
         batching: a batching policy stated by hand, in place of the one that holds the objective.
         weights: tenant to its share of the service where that is not 1.
         cache: what its response cache may hold; None without one.
+        room_bytes: what its workers may hold together, as the node finds it: variants beyond it are not loaded; 0 is no
+            bound.
         follows: reference that a reload asks the registry for, such as ``sentiment:champion``; empty is the newest
             version of the bundle's name.
     """
@@ -43,6 +45,7 @@ class ModelConfig(msgspec.Struct, frozen=True):
     batching: FixedTerms | None = None
     weights: dict[str, float] = {}
     cache: CacheTerms | None = None
+    room_bytes: int = 0
     follows: str = ""
 
     def __post_init__(self) -> None:

@@ -243,6 +243,7 @@ class Fleet:
         Raises:
             NotReady: it is certainly larger than the memory that there is.
         """
+        model = msgspec.structs.replace(model, room_bytes=self.harbour.room_bytes)
         berth = _kind_of(model)(model, self._config.limits, self._clock, self._on_bug, self.harbour, self._launch)
         self.harbour.enter(berth, need_of(model, berth.variants))
         self._all.append(berth)

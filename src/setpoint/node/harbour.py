@@ -72,6 +72,11 @@ class Harbour:
 
     # --- who is here ---------------------------------------------------------------------------------------------
 
+    @property
+    def room_bytes(self) -> int:
+        """What one model may hold when all others are parked; 0 where there is no bound."""
+        return self._lot.budget_bytes if self.memory_bytes else 0
+
     def enter(self, berth: Berth, need: Need) -> None:
         """A model that is parked.
 

@@ -10,6 +10,7 @@ import msgspec
 from setpoint.core import Endpoint, Limits, Profile
 from setpoint.machine import on_device
 from setpoint.node.config import ModelConfig
+from setpoint.node.memory_need import fitting
 from setpoint.scheduling import (
     FixedPolicy,
     ObjectivePolicy,
@@ -106,7 +107,8 @@ def _variants(config: ModelConfig, hardware: Hardware) -> tuple[VariantTerms, ..
         for variant in manifest.variants
         if (measured := _profile(config, variant.name, hardware)) is not None
     ]
-    return allowed_variants(tuple(measured), 1.0 - config.objective.drop.bound / 100.0)
+    allowed = allowed_variants(tuple(measured), 1.0 - config.objective.drop.bound / 100.0)
+    return fitting(allowed, config.workers, config.room_bytes)
 
 
 def _profile(config: ModelConfig, variant: str, hardware: Hardware) -> Profile | None:

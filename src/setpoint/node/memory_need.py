@@ -6,6 +6,7 @@ import msgspec
 
 from setpoint.core import COMPOSITION_ENGINE, Composition
 from setpoint.node.config import ModelConfig
+from setpoint.scheduling import VariantTerms
 
 _MIB = 1 << 20
 _WORKER_BYTES = 32 * _MIB
@@ -58,6 +59,29 @@ def need_of(config: ModelConfig, variants: tuple[str, ...]) -> Need:
         config.workers * (models * _WORKER_BYTES + int(_WEIGHTS_FACTOR * size_bytes)),
         _WAKE_NS + int(_LOAD_NS_PER_BYTE * size_bytes),
     )
+
+
+def fitting(variants: tuple[VariantTerms, ...], workers: int, room_bytes: int) -> tuple[VariantTerms, ...]:
+    """Those of a front that fit into the memory together: the most accurate, then the fastest, then those between.
+
+    The most accurate one always stays: whether there is room for it at all is another question. The fastest comes
+    before those between, since it is what holds the load when it is highest.
+
+    Args:
+        variants: measured, the most accurate and slowest first.
+        workers: each of which holds all of them.
+        room_bytes: for all workers together; 0 is no bound.
+    """
+    if not room_bytes or len(variants) < 2:
+        return variants
+    left_bytes = room_bytes // workers - _WORKER_BYTES
+    kept: list[VariantTerms] = []
+    for variant in (variants[0], *reversed(variants[1:])):
+        needed_bytes = variant.profile.memory_bytes if variant.profile is not None else 0
+        if not kept or needed_bytes <= left_bytes:
+            kept.append(variant)
+            left_bytes -= needed_bytes
+    return tuple(variant for variant in variants if variant in kept)
 
 
 def bytes_text(count: int) -> str:

@@ -61,21 +61,27 @@ class Cache:
             _write_whole(self._root / f"{key}.json", msgspec.json.encode(record))
 
     def product(self, key: str, workdir: Path, model: Path) -> Product | None:
-        """What a maker made before, placed into its work folder; or None."""
+        """What a maker made before, placed into its work folder; or None. What cannot be read counts as none."""
         folder = self._root / key if self._root is not None else None
         if folder is None or not (folder / _PRODUCT).is_file():
             return None
-        os.utime(folder)
-        kept = msgspec.json.decode((folder / _PRODUCT).read_bytes(), type=Product, dec_hook=decode_path)
         workdir.mkdir(parents=True, exist_ok=True)
         made = []
-        for one in kept.made:
-            # Only names were kept; no name stands for the original itself, which only another engine runs.
-            artifact = workdir / one.artifact.name if one.artifact.name else model
-            if one.artifact.name:
-                for file in files_of(folder / one.artifact.name):
-                    link(file, workdir / file.name)
-            made.append(msgspec.structs.replace(one, artifact=artifact))
+        try:
+            os.utime(folder)
+            kept = msgspec.json.decode((folder / _PRODUCT).read_bytes(), type=Product, dec_hook=decode_path)
+            for one in kept.made:
+                # Only names were kept; no name stands for the original itself, which only another engine runs.
+                artifact = workdir / one.artifact.name if one.artifact.name else model
+                if one.artifact.name:
+                    for file in files_of(folder / one.artifact.name):
+                        link(file, workdir / file.name)
+                made.append(msgspec.structs.replace(one, artifact=artifact))
+        except (OSError, msgspec.MsgspecError):
+            # Damaged, or another process made room just now. Away with it, so that it is made and kept anew.
+            shutil.rmtree(folder, ignore_errors=True)
+            shutil.rmtree(workdir, ignore_errors=True)
+            return None
         return Product(tuple(made))
 
     def keep_product(self, key: str, product: Product, model: Path) -> None:

@@ -8,7 +8,7 @@ to each other: whatever the machine does meanwhile, it does to all of them, and 
 from __future__ import annotations
 
 import statistics
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 
 import msgspec
 
@@ -18,6 +18,8 @@ SIZES = (1, 2, 4, 8, 16, 32, 64)
 """Batch sizes tried, in rows."""
 _GAIN = 1.03
 """A larger batch that does not raise the rate by this has not paid."""
+_LAWFUL = 0.05
+"""Share by which a run may be off the affine law that is taken for it: what a profile is trusted to anyway."""
 _PATIENCE = 2
 """Sizes that may follow one another without paying before larger ones are no longer tried."""
 
@@ -76,6 +78,15 @@ class Samples:
         return LatencyPoint(cell.rows, p50_ms, p95_ms, p99_ms, len(runs))
 
 
+def layouts_of(cores: int) -> Iterator[tuple[int, int]]:
+    """Workers and threads that fill the cores: 1 thread each, 2, 4 … and all cores for one worker."""
+    threads = 1
+    while threads < cores:
+        yield cores // threads, threads
+        threads *= 2
+    yield 1, cores
+
+
 def percentile(ascending: Sequence[float], share: float) -> float:
     """The smallest value with at least this share of all values at or below it."""
     index = max(0, -(-len(ascending) * share // 1) - 1)
@@ -129,17 +140,64 @@ def enough(samples: Samples, cells: Sequence[Cell], rounds: int, rules: Rules) -
     return rounds >= rules.rounds_most or all(samples.spread(cell) <= rules.tolerance for cell in cells)
 
 
-def paired_speedup(samples: Samples, candidate: int, baseline: int, workers: tuple[int, int] = (1, 1)) -> float:
+def worth_measuring(times_ms: Mapping[int, float]) -> tuple[int, ...]:
+    """Of the sizes that were tried, those to measure in earnest: the affine law between them says what the others take.
+
+    A run takes ``a + b·rows`` wherever an engine does the same for each row. The first size, the last and the one with
+    the best rate are measured; where what was seen of another is off the line between its neighbours, it is, too.
+
+    Args:
+        times_ms: of a run, by size, as it was tried.
+    """
+    tried = sorted(times_ms)
+    kept = {tried[0], tried[-1], max(tried, key=lambda rows: rows / times_ms[rows])}
+    while True:
+        off = {rows: abs(_between(kept, times_ms, rows) / times_ms[rows] - 1.0) for rows in tried if rows not in kept}
+        worst = max(off, key=off.__getitem__, default=None)
+        if worst is None or off[worst] <= _LAWFUL:
+            return tuple(sorted(kept))
+        kept.add(worst)
+
+
+def _between(kept: Set[int], times_ms: Mapping[int, float], rows: int) -> float:
+    """On the line between the next sizes that are kept."""
+    low, high = max(size for size in kept if size < rows), min(size for size in kept if size > rows)
+    return _on_line(rows, low, high, times_ms[low], times_ms[high])
+
+
+def _on_line(rows: int, low: int, high: int, low_ms: float, high_ms: float) -> float:
+    return low_ms + (rows - low) / (high - low) * (high_ms - low_ms)
+
+
+def with_predicted(points: Sequence[LatencyPoint], sizes: Sequence[int]) -> tuple[LatencyPoint, ...]:
+    """The measured points, and those that the law predicts of the other sizes; they are known by having no samples.
+
+    Args:
+        points: measured, ascending; the smallest and the largest of the sizes among them.
+        sizes: all that were tried.
+    """
+    found = {point.rows: point for point in points}
+    for rows in set(sizes) - set(found):
+        low, high = max(p for p in found if p < rows), min(p for p in found if p > rows)
+        below, above = found[low], found[high]
+        times = (
+            _on_line(rows, low, high, below.p50_ms, above.p50_ms),
+            _on_line(rows, low, high, below.p95_ms, above.p95_ms),
+            _on_line(rows, low, high, below.p99_ms, above.p99_ms),
+        )
+        found[rows] = LatencyPoint(rows, *times, 0)
+    return tuple(found[rows] for rows in sorted(found))
+
+
+def paired_speedup(samples: Samples, candidate: int, baseline: int) -> float:
     """How many times the baseline's best rate a candidate reaches: the median over rounds, each compared with itself.
 
     Args:
         samples: of both.
-        candidate, baseline: indices.
-        workers: that ran at the same time, of candidate and baseline.
+        candidate, baseline: indices; of the same layout, so that as many workers ran.
     """
-    ratios = []
-    for mine, theirs in zip(_rates(samples, candidate), _rates(samples, baseline), strict=False):
-        ratios.append(mine * workers[0] / (theirs * workers[1]))
+    pairs = zip(_rates(samples, candidate), _rates(samples, baseline), strict=False)
+    ratios = [mine / theirs for mine, theirs in pairs]
     return statistics.median(ratios) if ratios else 0.0
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -32,11 +32,11 @@ from setpoint.optimize.forecast import forecast
 from setpoint.optimize.judging import Court, judge_all
 from setpoint.optimize.makers import MakerJob, maker_names
 from setpoint.optimize.making import Product, Refused, make
-from setpoint.optimize.measuring import Rules
+from setpoint.optimize.measuring import Rules, layouts_of
 from setpoint.optimize.metrics import UserMetric
 from setpoint.optimize.profiler import Candidate, Measured, Profiler
 from setpoint.optimize.staging import Staging
-from setpoint.optimize.study import Entry, Point, Skipped, Study
+from setpoint.optimize.study import Entry, Point, Skipped, Study, grid_of
 from setpoint.optimize.surroundings import Surroundings, surroundings_of
 from setpoint.registry import Bundle, digest_of_file
 
@@ -368,6 +368,7 @@ class Optimizer:
             accepted=self._request.accept_made_up,
             data_digest=digest_of_file(self._request.data) if self._request.data else "",
             stopped=self._stopped,
+            grid=grid_of(entries, len(list(layouts_of(self._machine.cores))), self._most_rows),
         )
 
     @property
@@ -385,12 +386,3 @@ def rules_for(objective: Objective | None) -> Rules:
     """Batches that take longer than the objective's bound are of no use, so they are not measured."""
     goal = objective.latency if objective else None
     return Rules(slow_ms=1.2 * goal.bound_ns / 1e6) if goal else Rules()
-
-
-def layouts_of(cores: int) -> Iterator[tuple[int, int]]:
-    """Workers and threads that fill the cores: 1 thread each, 2, 4 … and all cores for one worker."""
-    threads = 1
-    while threads < cores:
-        yield cores // threads, threads
-        threads *= 2
-    yield 1, cores

@@ -35,6 +35,8 @@ from setpoint.optimize.measuring import (
     paired_latency_gain,
     paired_speedup,
     round_order,
+    with_predicted,
+    worth_measuring,
     worth_sizes,
 )
 from setpoint.optimize.seat import Batch, Seat
@@ -179,7 +181,7 @@ class Profiler:
                 crews.append(crew)
             if isinstance(crews[0], str):
                 raise ModelError(f"{group[0].variant} with {group[0].layout} workers × threads: {crews[0]}")
-            cells = [cell for cell in estimates if not isinstance(crews[cell.candidate], str)]
+            cells = [cell for cell in _measured_cells(estimates) if not isinstance(crews[cell.candidate], str)]
             rounds = 0
             while not enough(samples, cells, rounds, self._rules):
                 for cell in round_order(cells, rounds):
@@ -191,7 +193,11 @@ class Profiler:
                 self._tell(f"measuring {group[0].layout}: round {rounds}, {spent_s:.0f} s")
                 if (self._stopped() or spent_s > budget_s) and rounds >= _ROUNDS_AT_LEAST:
                     break
-            return [self._result(group, index, crew, samples, rounds, empty_bytes) for index, crew in enumerate(crews)]
+            sizes = [[cell.rows for cell in estimates if cell.candidate == index] for index in range(len(group))]
+            return [
+                self._result(group, index, crew, samples, sizes[index], rounds, empty_bytes)
+                for index, crew in enumerate(crews)
+            ]
 
     async def _start(self, candidate: Candidate, stack: contextlib.AsyncExitStack) -> list[Seat] | str:
         """Its workers, or why there are none."""
@@ -247,6 +253,7 @@ class Profiler:
         index: int,
         crew: list[Seat] | str,
         samples: Samples,
+        sizes: list[int],
         rounds: int,
         empty_bytes: int,
     ) -> Measured:
@@ -258,7 +265,7 @@ class Profiler:
             variant=candidate.variant,
             threads=candidate.threads,
             hardware=self._hardware(self._manifest.variant(candidate.variant).engine),
-            latency=tuple(samples.point(cell) for cell in cells),
+            latency=with_predicted([samples.point(cell) for cell in cells], sizes),
             memory_bytes=max(0, max(seat.resident_bytes() for seat in crew) - empty_bytes),
             load_ms=min(seat.load_ms for seat in crew),
             warmup_ms=min(seat.warmup_ms for seat in crew),
@@ -279,6 +286,15 @@ class Profiler:
         stack.push_async_callback(seat.close)
         await seat.ready()
         return seat.resident_bytes()
+
+
+def _measured_cells(estimates: dict[Cell, float]) -> list[Cell]:
+    """Those of the cells that the law does not say enough about."""
+    found = []
+    for index in sorted({cell.candidate for cell in estimates}):
+        times = {cell.rows: time_ms for cell, time_ms in estimates.items() if cell.candidate == index}
+        found += [Cell(index, rows) for rows in worth_measuring(times)]
+    return found
 
 
 def _write_empty_model(folder: Path) -> ModelManifest:

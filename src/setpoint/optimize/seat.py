@@ -41,7 +41,6 @@ class Seat:
     Attributes:
         load_ms: from the artifact to a loaded engine.
         warmup_ms: the first run.
-        ready_bytes: resident memory when it was ready.
         device: that it computes on, when it is ready; before, what was asked for.
     """
 
@@ -67,7 +66,6 @@ class Seat:
         self._reason = ""
         self._closing = False
         self.load_ms = self.warmup_ms = 0.0
-        self.ready_bytes = 0
         self.device = device
         spec = WorkerSpec(manifest, folder, (variant,), threads, index, limits.arena_limit_bytes, device)
         self._handle = WorkerHandle(spec, self, self._loop)
@@ -83,7 +81,6 @@ class Seat:
             raise error_of(report.kind, report.message)
         assert isinstance(report, Ready), report
         self.load_ms, self.warmup_ms, self.device = report.load_ms, report.warmup_ms, report.devices[0]
-        self.ready_bytes = self.resident_bytes()
 
     async def run(self, batch: Batch, *, keep: bool = False) -> Answered:
         """Run one batch.

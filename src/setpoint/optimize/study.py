@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import msgspec
 
 from setpoint.core import Variant
+from setpoint.optimize.measuring import SIZES
 from setpoint.optimize.metrics import Verdict
 from setpoint.optimize.profiler import Measured
 
@@ -78,6 +81,41 @@ class Point(msgspec.Struct, frozen=True):
         return f"{self.workers}×{self.threads}"
 
 
+class Grid(msgspec.Struct, frozen=True):
+    """How much of all that could be measured was.
+
+    Attributes:
+        points: variants × layouts × batch sizes.
+        measured: of them.
+        predicted: by the affine law between measured ones.
+    """
+
+    points: int
+    measured: int
+    predicted: int
+
+
+def grid_of(entries: Sequence[Entry], layouts: int, most_rows: int) -> Grid:
+    """Of the variants that were to be measured, in every layout, with every batch size up to the largest.
+
+    Args:
+        entries: with what was measured of them.
+        layouts: how many there are.
+        most_rows: of a batch.
+    """
+    points = [
+        point
+        for entry in entries
+        for measured in entry.measured
+        if measured.profile is not None
+        for point in measured.profile.latency
+    ]
+    standing = sum(bool(entry.measured) for entry in entries)
+    measured_points = sum(point.samples > 0 for point in points)
+    everything = standing * layouts * sum(size <= most_rows for size in SIZES)
+    return Grid(everything, measured_points, len(points) - measured_points)
+
+
 class Study(msgspec.Struct, frozen=True):
     """The whole of it.
 
@@ -91,6 +129,7 @@ class Study(msgspec.Struct, frozen=True):
         accepted: the user takes agreement on made-up rows for accuracy.
         data_digest: of the file with the data; empty where there was none.
         stopped: somebody ended it before it was done.
+        grid: how much was measured; None where that was not noted.
         hardware: fingerprint.
         entries: the original first.
         skipped: makers that made nothing.
@@ -118,3 +157,4 @@ class Study(msgspec.Struct, frozen=True):
     accepted: bool = False
     data_digest: str = ""
     stopped: bool = False
+    grid: Grid | None = None

@@ -78,7 +78,7 @@ def test_every_field_of_the_records_is_a_setting() -> None:
     for section, record, hidden in (
         ("limits", Limits, set()),
         ("node", NodeConfig, {"models", "limits", "lifeline", "registry", "admin_token"}),
-        ("models", ModelConfig, {"bundle", "folder", "follows"}),
+        ("models", ModelConfig, {"bundle", "folder", "room_bytes", "follows"}),
     ):
         for field in msgspec.structs.fields(record):
             inner = {path for path in all_keys() if path.startswith(f"{section}.{field.name}.")}

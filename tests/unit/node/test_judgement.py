@@ -62,6 +62,24 @@ def test_what_was_measured_on_another_machine_or_with_other_threads_does_not_cou
     assert names(config("p99<=20ms, drop<=20%", *ALL, threads=2)) == ("fp32",)
 
 
+@pytest.mark.parametrize(
+    ("room_mib", "held"),
+    [
+        (0, ("fp32", "int8", "tiny")),
+        (2 * (32 + 170), ("fp32", "int8", "tiny")),
+        (2 * (32 + 169), ("fp32", "tiny")),
+        (2 * (32 + 119), ("fp32",)),
+        (10, ("fp32",)),
+    ],
+)
+def test_of_the_front_as_much_is_loaded_as_fits_the_original_and_the_fastest_first(
+    room_mib: int, held: tuple[str, ...]
+) -> None:
+    sizes = {"fp32": 100, "int8": 50, "tiny": 20}
+    measured = [msgspec.structs.replace(each, memory_bytes=sizes[each.variant] << 20) for each in ALL]
+    assert names(config("p99<=20ms, drop<=20%", *measured, workers=2, room_bytes=room_mib << 20)) == held
+
+
 def test_a_variant_that_is_asked_for_by_name_is_the_only_one() -> None:
     assert names(config("p99<=20ms, drop<=20%", *ALL, variant="tiny")) == ("tiny",)
     with pytest.raises(InvalidConfiguration, match="no variant 'int4'; it has fp32, int8, tiny"):

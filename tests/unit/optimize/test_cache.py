@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from setpoint.optimize import cache as cache_module
 from setpoint.optimize.cache import Cache, digest_of_arrays, key_of
@@ -53,6 +54,21 @@ def test_what_a_maker_made_is_placed_into_the_next_runs_folder(tmp_path: Path) -
     assert (tmp_path / "second" / "int8.weights").read_bytes() == b"weights"
     assert found.made[0].note == "n"
     assert cache.product("other", tmp_path / "third", model) is None
+
+
+@pytest.mark.parametrize("damage", ["record", "file"])
+def test_a_damaged_product_counts_as_none_and_is_kept_anew(tmp_path: Path, damage: str) -> None:
+    model = tmp_path / "model.onnx"
+    cache = Cache(tmp_path / "cache")
+    made = product(tmp_path / "first", model)
+    cache.keep_product("key", made, model)
+    if damage == "record":
+        (tmp_path / "cache" / "key" / "product.json").write_text("{")
+    else:
+        (tmp_path / "cache" / "key" / "int8.onnx").unlink()
+    assert cache.product("key", tmp_path / "second", model) is None
+    cache.keep_product("key", made, model)
+    assert cache.product("key", tmp_path / "third", model) is not None
 
 
 def test_what_was_used_longest_ago_goes_first(tmp_path: Path, monkeypatch) -> None:

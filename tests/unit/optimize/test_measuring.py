@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from setpoint.core import Profile
+from setpoint.core import LatencyPoint, Profile
 from setpoint.optimize.measuring import (
     SIZES,
     Cell,
@@ -15,6 +15,8 @@ from setpoint.optimize.measuring import (
     paired_speedup,
     percentile,
     round_order,
+    with_predicted,
+    worth_measuring,
     worth_sizes,
 )
 
@@ -100,6 +102,26 @@ def test_drift_cancels_in_what_is_compared_within_a_round() -> None:
                 samples.add(Cell(index, rows), [slowness * base_ms * rows**0.5] * 4)
     assert paired_speedup(samples, 1, 0) == 2.0
     assert paired_latency_gain(samples, 1, 0) == 2.0
+
+
+def test_where_the_affine_law_holds_its_ends_and_the_best_are_measured() -> None:
+    lawful = {rows: 2.0 + 0.5 * rows for rows in (1, 2, 4, 8, 16, 32, 64)}
+    assert worth_measuring(lawful) == (1, 64)
+    assert worth_measuring({1: 3.0}) == (1,)
+    assert worth_measuring({rows: 0.5 * rows for rows in (1, 2, 4)} | {8: 6.0})[0] == 1
+
+
+def test_what_is_off_the_law_is_measured() -> None:
+    kinked = {1: 1.0, 2: 1.1, 4: 1.3, 8: 4.0, 16: 8.0, 32: 16.0}
+    kept = worth_measuring(kinked)
+    assert {1, 4, 8, 32} <= set(kept), "it takes another law from 8 rows on"
+    assert 16 not in kept
+
+
+def test_what_was_not_measured_is_predicted_and_says_so() -> None:
+    measured = [LatencyPoint(1, 2.0, 3.0, 4.0, 50), LatencyPoint(5, 6.0, 11.0, 20.0, 40)]
+    points = with_predicted(measured, [1, 2, 5])
+    assert points == (measured[0], LatencyPoint(2, 3.0, 5.0, 8.0, 0), measured[1])
 
 
 def test_a_point_states_all_runs() -> None:
