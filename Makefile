@@ -3,6 +3,7 @@
 
 VENV := .venv
 BIN := $(VENV)/bin
+MARK ?= not slow
 
 .PHONY: help demo test test-torch test-tensorflow test-all lint types bench docs lock clean
 
@@ -18,12 +19,13 @@ test: $(VENV)/.ready-dev  ## unit and integration tests
 
 test-torch: build/venvs/torch/.ready  ## PyTorch's formats and engine, in an environment of their own
 	@if [ -e build/venvs/torch/.absent ]; then echo "skipped: torch cannot be had here (make -B build/venvs/torch/.ready tries again)"; \
-	else build/venvs/torch/bin/python -m pytest tests/pytorch $(ARGS); fi
+	else build/venvs/torch/bin/python -m pytest -m "$(MARK)" tests/pytorch $(ARGS); fi
 
 test-tensorflow: build/venvs/tensorflow/.ready  ## Keras and TensorFlow, in an environment of their own: 1.5 GB
 	@if [ -e build/venvs/tensorflow/.absent ]; then echo "skipped: TensorFlow cannot be had here"; \
 	else PYTHONPATH=src build/venvs/tensorflow/bin/python -m pytest tests/keras_models $(ARGS); fi
 
+test-all: MARK = slow or not slow
 test-all: $(VENV)/.ready-dev $(VENV)/.ready-minilm $(VENV)/.ready-ocr test-torch test-tensorflow  ## also what takes minutes
 	$(BIN)/python -m pytest $(ARGS)
 
