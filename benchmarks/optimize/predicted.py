@@ -56,6 +56,10 @@ HEAD = (
 )
 
 
+class Missed(Exception):
+    """A point that cannot be observed here, and why."""
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("models", nargs="*", choices=[*MODELS, []], default=[])
@@ -78,7 +82,11 @@ def main() -> int:
                 say(f"{key}: cannot hold the objective")
                 kept.pop(key, None)
             elif key not in kept or kept[key]["digest"] != study["digest"] or kept[key]["seconds"] < arguments.seconds:
-                kept[key] = observe(name, study, kind, msgspec.convert(point, Point), arguments)
+                try:
+                    kept[key] = observe(name, study, kind, msgspec.convert(point, Point), arguments)
+                except Missed as error:
+                    kept.pop(key, None)
+                    say(f"{key}: {error}")
                 KEPT.write_text(json.dumps(kept, indent=1))
     text = report(kept)
     print(text)
@@ -103,7 +111,7 @@ def observe(name: str, study: Any, kind: str, point: Point, arguments: argparse.
         here, alone = surroundings(study["stored"], int(generator_s * 1e9), name)
         predicted = forecast(point, profile_of(study, point), Objective.parse(objective), limit_rows(study), here)
         if not predicted.rows:
-            raise SystemExit(f"{name}: nothing is held with the generator on the same cores")
+            raise Missed("nothing is held with the generator on the same cores")
         most = GENERATOR_USE_MOST / generator_s
         if most < predicted.rate_per_s:
             simulated = outcome_at(

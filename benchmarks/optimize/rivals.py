@@ -42,7 +42,7 @@ APP_SECONDS = 5
 APP_BATCHES = {"minilm": (1, 16), "digits-cnn": (1, 32)}
 HEAD = (
     *("made by", "variant", "w × t", "1 row p50 / p99 ms", "best batch", "rows/s", "times fp32", "held/s"),
-    *("loss (95 %)", "within 1 %", "making took"),
+    *("loss (95 %)", "within 1 %", "making took, or why it was not measured"),
 )
 
 
@@ -306,7 +306,8 @@ def row_of(found: Found, original: Found, record: Any) -> tuple[str, ...]:
     )
     name = f"**{found.name}**" if found.name == record["chosen"] else found.name
     if best is None or best.profile is None:
-        return maker, name, *[""] * 6, found.problem or verdict, within, ""
+        why = found.problem or next((each.problem for each in found.measured if each.problem), "")
+        return maker, name, *[""] * 6, verdict if found.verdict else "", within, why
     first, most = best.profile.latency[0], best.profile.best
     seconds = record["took"].get("nncf" if found.name.startswith("nncf") else found.name)
     return (
