@@ -51,6 +51,7 @@ class Dispatch:
         scheduler: what decides.
         slots: the places of the workers.
         looks: whether a lone request's answer may be looked for instead of slept for.
+        due: at the end of this turn of the event loop it is dispatched.
     """
 
     def __init__(
@@ -77,7 +78,7 @@ class Dispatch:
         self._run_timeout_ns = int(limits.run_timeout_s * NS)
         self._now_ns = clock.now_ns
         self._loop: asyncio.AbstractEventLoop
-        self._due = False
+        self.due = False
         self._waking: asyncio.TimerHandle | None = None
         self._lost_because = ""
 
@@ -98,13 +99,13 @@ class Dispatch:
 
     def soon(self) -> None:
         """Dispatch at the end of this turn of the event loop, so that all that arrives in it shares a batch."""
-        if not self._due:
-            self._due = True
+        if not self.due:
+            self.due = True
             self._loop.call_soon(self.now)
 
     def now(self) -> None:
         """Ask the scheduler what to do now, and do it."""
-        self._due = False
+        self.due = False
         for action in self.scheduler.decide(self._now_ns()):
             if isinstance(action, Start):
                 self._send(self.slots[action.worker], action)

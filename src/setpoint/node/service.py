@@ -182,7 +182,8 @@ class ModelService:
             # What nearly always happens, and so without the calls in which the other cases are told apart.
             refusal = self._scheduler.arrived(request, now_ns)
             error = None if refusal is None else refusal_error(self.name, refusal)
-            self._dispatch.soon()
+            if not self._dispatch.due:
+                self._dispatch.soon()
         else:
             error = self._take(request, now_ns)
         if error is not None:
