@@ -24,7 +24,7 @@ SENTENCES = (
     "Room 204, second floor, turn left",
     "Nothing is believed that was not measured.",
 )
-WIDTH, MARGIN = 960, 40
+SIDE, MARGIN = 900, 40
 FONTS = ("DejaVuSans.ttf", "DejaVuSerif.ttf", "DejaVuSansMono.ttf")
 
 
@@ -56,9 +56,9 @@ def page(seed: int, *, turned: bool = False) -> Page:
     """A page of a few sentences; ``turned`` puts it upside down."""
     random_ = random.Random(seed)
     lines = random_.sample(SENTENCES, random_.randint(3, 6))
-    size = random_.choice((26, 30, 34))
+    size = random_.choice((26, 28))
     paper = random_.choice(("white", "#f4efe2", "#e3ecf4"))
-    picture = Image.new("RGB", (WIDTH, 2 * MARGIN + 2 * size * len(lines)), paper)
+    picture = Image.new("RGB", (SIDE, SIDE), paper)
     draw = ImageDraw.Draw(picture)
     for place, line in enumerate(lines):
         font = random_.choice(fonts(size))

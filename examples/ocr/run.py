@@ -30,7 +30,7 @@ import setpoint as sp
 BUILD = Path(__file__).resolve().parents[2] / "build"
 REFERENCE = BUILD / "venvs" / "ocr-reference"
 LEAST_ACCURACY = 0.98
-LEAST_LIKENESS = 0.98
+MOST_BEHIND = 0.005
 AT_ONCE = 2
 NEEDED = ["numpy", "onnxruntime", "opencv-python-headless", "pillow", "pyclipper", "PyYAML", "shapely", "six", "tqdm"]
 
@@ -78,7 +78,7 @@ def ordered(found: list[tuple[list[list[float]], str]]) -> list[str]:
 
 
 def main() -> int:
-    """Exit code 0 when the pages are read well and as rapidocr reads them, else 1."""
+    """Exit code 0 when the pages are read well and no worse than rapidocr reads them, else 1."""
     parser = argparse.ArgumentParser(description="Read rendered pages with a composition of three real networks.")
     parser.add_argument("--pages", type=int, default=6, help="how many (default 6); every third is upside down")
     parser.add_argument("--no-reference", action="store_true", help="do not compare with rapidocr itself")
@@ -99,7 +99,10 @@ def main() -> int:
         other = [one.accuracy(lines) for one, lines in zip(pages, theirs, strict=True)]
         alike = [accuracy(lines, ours) for lines, ours in zip(theirs, read, strict=True)]
         print(f"rapidocr  {np.mean(other):.4f} of the characters; ours is {np.mean(alike):.4f} the same as theirs")
-        good = good and float(np.mean(alike)) >= LEAST_LIKENESS
+        good = good and float(np.mean(own)) >= float(np.mean(other)) - MOST_BEHIND
+        for one, lines, ours in zip(pages, theirs, read, strict=True):
+            if one.accuracy(lines) < LEAST_ACCURACY:
+                print(f"  rapidocr {one.accuracy(lines):.3f}  read {lines}\n           ours  {ours}")
     for one, lines, share in zip(pages, read, own, strict=True):
         if share < LEAST_ACCURACY:
             print(f"  {share:.3f}  wanted {one.lines}\n         read   {lines}")
