@@ -49,7 +49,13 @@ class Queue(Protocol):
 
 
 class Sender(Protocol):
-    """Does what the queue decides; ``Dispatch``."""
+    """Does what the queue decides; ``Dispatch``.
+
+    Attributes:
+        due: it does so at the end of this turn of the event loop anyway.
+    """
+
+    due: bool
 
     def begin(self, slots: Sequence[Slot]) -> None:
         """Work on the running event loop."""

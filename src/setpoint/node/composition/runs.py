@@ -23,6 +23,7 @@ class Runs:
     Attributes:
         rows_limit: see ``Host``.
         now_ns: the node's clock.
+        due: it begins with what has come at the end of this turn of the event loop.
     """
 
     def __init__(
@@ -45,6 +46,7 @@ class Runs:
         self._held_bytes = 0
         self._runs: dict[Request, Run] = {}
         self._new: list[Run] = []
+        self.due = False
         self._rows = 0
         self._loop: asyncio.AbstractEventLoop
 
@@ -96,10 +98,13 @@ class Runs:
 
     def soon(self) -> None:
         """Begin with what has come at the end of this turn of the event loop."""
-        self._loop.call_soon(self.now)
+        if not self.due:
+            self.due = True
+            self._loop.call_soon(self.now)
 
     def now(self) -> None:
         """Begin with what has come."""
+        self.due = False
         new, self._new = self._new, []
         for run in new:
             if run.over:
