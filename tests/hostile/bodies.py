@@ -77,7 +77,7 @@ def wrong_shape(rng: random.Random) -> Message:
         ]
     )
     data = [] if 0 in shape and rng.random() < 0.5 else [1.0, 2.0, 3.0, 4.0, 5.0]
-    return post(INFER, infer(rng, shape=shape, data=data), kind="wrong shapes")
+    return post(INFER, infer(rng, shape=shape, data=data), kind="wrong shapes", check=status(400, 413))  # or too large
 
 
 def wrong_data(rng: random.Random) -> Message:

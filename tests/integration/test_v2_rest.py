@@ -204,7 +204,7 @@ def test_what_a_request_may_hold_has_limits_that_say_their_name(node: RunningNod
     for request, status, limit in (
         ({"inputs": [tensor], "unknown": deep}, 400, "json_depth_limit"),
         ({"inputs": [tensor] * 5}, 413, "tensor_limit"),
-        ({"inputs": [tensor | {"shape": [1, 1, 1, 2]}]}, 413, "rank_limit"),
+        ({"inputs": [tensor | {"shape": [1, 1, 1, 2]}]}, 400, "rank_limit"),
         ({"inputs": [tensor | {"shape": [1 << 20, 1 << 10]}]}, 413, "element_limit"),
     ):
         answer = node.ask("POST", INFER, request)

@@ -190,13 +190,13 @@ class TensorReader:
 
         Raises:
             InvalidRequest: wrong rank or a wrong axis.
-            RequestTooLarge: more axes or more elements than a request may have.
+            RequestTooLarge: more elements than a request may have.
         """
         if shape == self._last_shape:  # most clients send one shape again and again
             return self._last_elements
         declared = self._spec.shape
         if len(shape) > self._limits.rank_limit:
-            raise RequestTooLarge(
+            raise InvalidRequest(
                 f"input {self._spec.name!r} has {len(shape)} axes, more than the limit of {self._limits.rank_limit} "
                 "(limits.rank_limit)"
             )

@@ -118,7 +118,7 @@ def test_a_tensor_of_texts_may_have_fewer() -> None:
 def test_a_tensor_may_have_so_many_axes() -> None:
     with pytest.raises(InvalidRequest, match="the model takes"):
         codec(rank_limit=9).decode(request([1] * 9, [0.0]))
-    with pytest.raises(RequestTooLarge, match=r"10 axes, more than the limit of 9 \(limits\.rank_limit\)"):
+    with pytest.raises(InvalidRequest, match=r"10 axes, more than the limit of 9 \(limits\.rank_limit\)"):
         codec(rank_limit=9).decode(request([1] * 10, [0.0]))
 
 
