@@ -113,6 +113,13 @@ def optimized(model: ModelConfig, source: str, terms: FirstUse, registry: Regist
     if problem := _why_not(bundle, source, terms, model.device):
         say("note", f"{bundle.reference} is served as it is: {problem}")
         return bundle
+    if (elsewhere := _judged_elsewhere(model, registry)) is not None:
+        again = "they are judged again" if terms.data else "give --data to have them judged again"
+        say(
+            "note",
+            f"variants of {elsewhere.reference} were judged on another processor or with other libraries, where answers"
+            f" may differ: {again}",
+        )
     judged_by = f"judged by {terms.data.name}" if terms.data else "on made-up rows"
     announcement = (
         f"{bundle.reference} for {objective}, {judged_by}: up to {format_seconds(terms.optimize_budget_s)}, once here;"
@@ -130,6 +137,14 @@ def optimized(model: ModelConfig, source: str, terms: FirstUse, registry: Regist
     stored = registry.resolve(record["stored"])
     say("stored", f"{stored.reference}, with {_names(stored)}; took {record['seconds']:.0f} s")
     return stored
+
+
+def _judged_elsewhere(model: ModelConfig, registry: Registry) -> Bundle | None:
+    """The newest version with the same files that has variants, where those were not measured and judged here."""
+    for each in itertools.islice(registry.versions(model.bundle.name), _LOOK_BACK_VERSIONS):
+        if each.own_files == model.bundle.own_files and len(each.manifest.variants) > 1:
+            return None if measured_here(each, model.device) else each
+    return None
 
 
 def _remembered(model: ModelConfig, objective: Objective, terms: FirstUse, registry: Registry) -> Bundle | None:

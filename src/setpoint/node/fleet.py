@@ -14,11 +14,12 @@ from typing import Any, Protocol
 import msgspec
 
 from setpoint.core import Clock, Composition, InvalidConfiguration, NotReady
-from setpoint.machine import read_machine
+from setpoint.machine import engine_fingerprint, read_machine
 from setpoint.node.berth import Berth
 from setpoint.node.config import ModelConfig, NodeConfig
 from setpoint.node.crew import Launch
 from setpoint.node.harbour import Harbour
+from setpoint.node.judgement import judged_elsewhere
 from setpoint.node.loading import Loader
 from setpoint.node.memory_need import bytes_text, need_of
 from setpoint.node.parking import Phase
@@ -244,6 +245,12 @@ class Fleet:
             NotReady: it is certainly larger than the memory that there is.
         """
         model = msgspec.structs.replace(model, room_bytes=self.harbour.room_bytes)
+        if judged_elsewhere(model, engine_fingerprint):
+            _log.warning(
+                "variants of %s were judged on another processor or with other libraries, so the original alone serves;"
+                " setpoint optimize judges them here",
+                model.bundle.reference,
+            )
         berth = _kind_of(model)(model, self._config.limits, self._clock, self._on_bug, self.harbour, self._launch)
         self.harbour.enter(berth, need_of(model, berth.variants))
         self._all.append(berth)

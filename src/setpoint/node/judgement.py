@@ -86,6 +86,19 @@ def best_layout(config: ModelConfig, limits: Limits, hardware: Hardware, cores: 
     return best
 
 
+def judged_elsewhere(config: ModelConfig, hardware: Hardware) -> bool:
+    """Whether variants could serve by the objective, but were measured and judged on other hardware alone.
+
+    An answer in 8 bits is another one on another processor, so their accuracy counts no more than their speed.
+    """
+    manifest = config.bundle.manifest
+    if config.variant or config.objective is None or config.objective.drop is None or len(manifest.variants) < 2:
+        return False
+    measured = {(profile.variant, profile.hardware) for profile in manifest.profiles}
+    here = {(each.name, on_device(hardware(each.engine), config.device)) for each in manifest.variants}
+    return not measured & here
+
+
 def variant_of(config: ModelConfig) -> VariantTerms:
     """The one variant that serves where there is no choice: the one asked for, or the most accurate."""
     manifest = config.bundle.manifest

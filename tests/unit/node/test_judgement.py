@@ -10,7 +10,7 @@ from scripted import BUNDLE
 
 from setpoint.core import InvalidConfiguration, LatencyPoint, Limits, Objective, Profile, Variant
 from setpoint.node.config import ModelConfig
-from setpoint.node.judgement import best_layout, policy_of, terms_of
+from setpoint.node.judgement import best_layout, judged_elsewhere, policy_of, terms_of
 from setpoint.scheduling import FixedPolicy, FixedTerms
 
 HERE, ELSEWHERE = "this machine", "another machine"
@@ -60,6 +60,13 @@ def test_what_was_measured_on_another_machine_or_with_other_threads_does_not_cou
     moved = [msgspec.structs.replace(each, hardware=ELSEWHERE) for each in ALL]
     assert names(config("p99<=20ms, drop<=20%", *moved)) == ("fp32",)
     assert names(config("p99<=20ms, drop<=20%", *ALL, threads=2)) == ("fp32",)
+
+
+def test_variants_that_were_judged_elsewhere_are_known_to_be() -> None:
+    moved = [msgspec.structs.replace(each, hardware=ELSEWHERE) for each in ALL]
+    assert judged_elsewhere(config("p99<=20ms, drop<=2%", *moved), here)
+    assert not judged_elsewhere(config("p99<=20ms, drop<=2%", *ALL), here)
+    assert not judged_elsewhere(config("p99<=20ms", *moved), here), "no variant would serve anyway"
 
 
 @pytest.mark.parametrize(
