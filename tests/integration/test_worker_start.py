@@ -34,6 +34,11 @@ class Curious(sp.Model):
         }
 
     @sp.endpoint
+    def compute(self) -> list[int]:
+        time.sleep(0.002)
+        return [os.getpriority(os.PRIO_PROCESS, int(thread)) for thread in os.listdir("/proc/self/task")]
+
+    @sp.endpoint
     def hang(self) -> int:
         time.sleep(1e6)
         return 0
@@ -246,5 +251,20 @@ def test_what_models_leave_behind_is_buried(spec: WorkerSpec) -> None:
             assert ours.wait() == 0, "its status is left to whoever started it"
             worker.handle.close()
             assert await worker.ended() == "closed", "a worker's own status is left to its handle"
+
+    asyncio.run(scenario())
+
+
+def test_a_worker_that_computes_for_long_lets_the_node_go_first(spec: WorkerSpec) -> None:
+    async def scenario() -> None:
+        async with nursery("forked") as forks:
+            worker = await Started(spec, forks).ready()
+            ours = os.getpriority(os.PRIO_PROCESS, 0)
+            assert set(await worker.call("compute")) == {ours}
+            for _ in range(8):
+                last = await worker.call("compute")
+            assert set(last) == {max(5, ours)}, "every thread of it"
+            worker.handle.close()
+            await worker.ended()
 
     asyncio.run(scenario())
