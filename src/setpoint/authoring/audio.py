@@ -1,7 +1,8 @@
 """``Audio``: a WAV, FLAC or OGG file that a request carries, decoded only when the model asks.
 
-WAV is read by Python's own library. FLAC and OGG (Vorbis or Opus) are read by libsndfile, piece by piece: both can hold
-hours of silence in a few kilobytes, and what their headers say of their length need not be so.
+WAV of integers is read by Python's own library. WAV of other samples, FLAC and OGG (Vorbis or Opus) are read by
+libsndfile, piece by piece: the latter can hold hours of silence in a few kilobytes, and what their headers say of their
+length need not be so.
 """
 
 from __future__ import annotations
@@ -25,12 +26,20 @@ SECONDS_LIMIT = 3600
 CHANNELS_LIMIT = 32
 """Most channels; OGG may declare 255."""
 _PIECE_FRAMES = 1 << 16
+_HEADER_BYTES = 1 << 12
 _MARKS = {b"fLaC": "FLAC", b"OggS": "OGG"}
-_SUBTYPES = {"FLAC": "", "OGG": "VORBIS OPUS"}
+_CONTAINERS = {"WAV": ("WAV", "WAVEX"), "FLAC": ("FLAC",), "OGG": ("OGG",)}
+_SAMPLES = {
+    "WAV": ("PCM_U8", "PCM_16", "PCM_24", "PCM_32", "FLOAT", "DOUBLE", "ULAW", "ALAW"),
+    "OGG": ("VORBIS", "OPUS"),
+}
+_EXPECTED = "WAV of integers or floats, FLAC, or OGG with Vorbis or Opus"
 
 
 class Audio:
-    """A WAV file of integer samples (8, 16, 24 or 32 bits PCM), or a FLAC or OGG file (Vorbis or Opus).
+    """A WAV file of integers (8, 16, 24 or 32 bits PCM).
+
+    With ``setpoint[audio]`` also WAV of floats, extensible or of telephony's samples, FLAC, and OGG (Vorbis or Opus).
 
     Args:
         data: the file's bytes.
@@ -54,7 +63,7 @@ class Audio:
         """Frames per second.
 
         Raises:
-            InvalidInput: damaged, not PCM, or nothing here decodes it.
+            InvalidInput: damaged, of samples that are not read, or nothing here decodes it.
         """
         with self._open() as reader:
             rate_hz: int = reader.getframerate() if isinstance(reader, wave.Wave_read) else reader.samplerate
@@ -64,7 +73,7 @@ class Audio:
         """Decode to float32 [frames, channels] between -1 and 1.
 
         Raises:
-            InvalidInput: damaged, not PCM, above a limit, or nothing here decodes it.
+            InvalidInput: damaged, of samples that are not read, above a limit, or nothing here decodes it.
         """
         with self._open() as reader:
             return _wav_samples(reader) if isinstance(reader, wave.Wave_read) else _samples(self.format, reader)
@@ -73,13 +82,13 @@ class Audio:
         """Decode to float32 [frames], the mean of the channels.
 
         Raises:
-            InvalidInput: damaged, not PCM, above a limit, or nothing here decodes it.
+            InvalidInput: damaged, of samples that are not read, above a limit, or nothing here decodes it.
         """
         samples: NDArray[np.float32] = self.array().mean(axis=1, dtype=np.float32)
         return samples
 
     def _open(self) -> contextlib.AbstractContextManager[Any]:
-        return _open_wav(self.data) if self.format == "WAV" else _open_compressed(self.format, self.data)
+        return _open_wav(self.data) if _is_plain_wav(self.data) else _open_other(self.format, self.data)
 
     def __repr__(self) -> str:
         return f"Audio({self.format}, {len(self.data)} bytes)"
@@ -102,6 +111,14 @@ def _check(frames: int, channels: int, rate_hz: int) -> None:
         raise InvalidInput(f"the audio has more than {SAMPLES_LIMIT:,} samples, which is the limit")
     if frames > SECONDS_LIMIT * rate_hz:
         raise InvalidInput(f"the audio is longer than {SECONDS_LIMIT} s, which is the limit")
+
+
+def _is_plain_wav(data: bytes) -> bool:
+    """Whether Python's library reads its samples; says so of damaged files too, of which it says what is wrong."""
+    if data[:4] != b"RIFF":
+        return False
+    at = data.find(b"fmt ", 12, _HEADER_BYTES)
+    return at < 0 or data[at + 8 : at + 10] in (b"\x01\x00", b"")
 
 
 def _open_wav(data: bytes) -> wave.Wave_read:
@@ -137,14 +154,15 @@ def _pcm(data: bytes, width_bytes: int) -> NDArray[np.float32]:
 
 
 @contextlib.contextmanager
-def _open_compressed(kind: str, data: bytes) -> Iterator[Any]:
+def _open_other(kind: str, data: bytes) -> Iterator[Any]:
     """A reader of libsndfile's, whose errors are the client's mistake."""
     try:
         import soundfile
     except (ImportError, OSError) as error:  # OSError: the wheel for this machine has no library in it
         # Not MissingExtra: a client that sends FLAC to a service that reads WAV has to send something else.
         raise InvalidInput(
-            f"this service decodes WAV only, got {kind}; whoever runs it may pip install 'setpoint[audio]'"
+            f"this service decodes WAV of integers only, got {kind if kind != 'WAV' else 'WAV of other samples'};"
+            " whoever runs it may pip install 'setpoint[audio]'"
         ) from error
 
     class Stream(soundfile.SoundFile):  # type: ignore[misc]  # the library is untyped
@@ -157,8 +175,8 @@ def _open_compressed(kind: str, data: bytes) -> Iterator[Any]:
 
     try:
         with Stream(io.BytesIO(data)) as reader:
-            if reader.format != kind or reader.subtype not in (_SUBTYPES[kind].split() or [reader.subtype]):
-                raise InvalidInput(f"expected FLAC, or OGG with Vorbis or Opus; got {reader.format} {reader.subtype}")
+            if reader.format not in _CONTAINERS[kind] or reader.subtype not in _SAMPLES.get(kind, (reader.subtype,)):
+                raise InvalidInput(f"expected {_EXPECTED}; got {reader.format} {reader.subtype}")
             yield reader
     except (soundfile.SoundFileError, RuntimeError, ValueError, MemoryError) as error:
         said = " ".join(str(getattr(error, "error_string", error)).split())[:200]

@@ -38,7 +38,7 @@ EXTRAS = {
     "text": "pipelines of texts: Hugging Face folders, pipeline.json",
     "torch": "PyTorch: exported programs (.pt2), TorchScript, Python files that build a module",
     "images": "sp.Image: decoding JPEG, PNG and WebP in a Python class",
-    "audio": "sp.Audio: decoding FLAC and OGG in a Python class; WAV needs nothing",
+    "audio": "sp.Audio: decoding FLAC, OGG and WAV of floats in a Python class; WAV of integers needs nothing",
     "examples": "the examples of the source tree",
 }
 """What each optional extra is for; a test compares with pyproject.toml."""

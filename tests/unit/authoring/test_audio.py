@@ -16,7 +16,14 @@ import setpoint as sp
 from setpoint.authoring import audio as limits
 from setpoint.core import InvalidRequest
 
-KINDS = [("FLAC", "PCM_16", 1e-4), ("OGG", "VORBIS", 0.1), ("OGG", "OPUS", 0.25)]
+KINDS = [
+    ("FLAC", "PCM_16", 1e-4),
+    ("WAV", "FLOAT", 1e-6),
+    ("WAV", "ULAW", 0.02),
+    ("WAVEX", "PCM_16", 1e-4),
+    ("OGG", "VORBIS", 0.1),
+    ("OGG", "OPUS", 0.25),
+]
 SINE = np.stack([np.sin(np.arange(8000) * 0.05), -np.sin(np.arange(8000) * 0.05)], axis=1).astype(np.float32) / 2
 
 
@@ -36,7 +43,7 @@ def compressed(kind: str, subtype: str, samples: np.ndarray = SINE, rate_hz: int
     return buffer.getvalue()
 
 
-FLAC, VORBIS = compressed("FLAC", "PCM_16"), compressed("OGG", "VORBIS")
+FLAC, VORBIS, FLOATS = compressed("FLAC", "PCM_16"), compressed("OGG", "VORBIS"), compressed("WAV", "FLOAT")
 
 
 def silence(seconds: int, *, stated: bool = True, rate_hz: int = 16000) -> bytes:
@@ -79,9 +86,9 @@ def test_damaged_audio_is_the_clients_mistake(data: bytes, keep: int) -> None:
 
 
 @pytest.mark.parametrize(("kind", "subtype", "tolerance"), KINDS)
-def test_flac_and_ogg_decode_to_the_wave_that_was_encoded(kind: str, subtype: str, tolerance: float) -> None:
+def test_what_libsndfile_reads_decodes_to_the_wave_that_was_encoded(kind: str, subtype: str, tolerance: float) -> None:
     audio = sp.Audio(compressed(kind, subtype))
-    assert (audio.format, audio.sample_rate_hz) == (kind, 16000)
+    assert (audio.format, audio.sample_rate_hz) == (kind.removesuffix("EX"), 16000)
     assert (audio.array().dtype, audio.array().shape) == (np.float32, (8000, 2))
     np.testing.assert_allclose(audio.array()[100:-100], SINE[100:-100], atol=tolerance)
     assert np.abs(audio.mono()).max() < tolerance
@@ -117,7 +124,7 @@ def test_wav_has_the_same_limits(monkeypatch: pytest.MonkeyPatch) -> None:
         sp.Audio(wav(bytes(80), channels=40)).array()
 
 
-@given(data=st.binary(max_size=120), kept=st.integers(0, 4000), of=st.sampled_from([FLAC, VORBIS]))
+@given(data=st.binary(max_size=120), kept=st.integers(0, 4000), of=st.sampled_from([FLAC, VORBIS, FLOATS]))
 def test_damaged_flac_and_ogg_are_the_clients_mistake(data: bytes, kept: int, of: bytes) -> None:
     try:
         audio = sp.Audio(of[:kept] + data + of[kept + len(data) :])
@@ -137,7 +144,7 @@ def test_half_a_file_is_never_taken_for_a_whole_one() -> None:
 def test_without_the_library_wav_is_decoded_and_flac_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "soundfile", None)
     assert sp.Audio(wav(bytes(4))).array().shape == (2, 1)
-    with pytest.raises(sp.InvalidInput, match=r"decodes WAV only, got FLAC; .* pip install 'setpoint\[audio\]'"):
+    with pytest.raises(sp.InvalidInput, match=r"WAV of integers only, got FLAC; .* pip install 'setpoint\[audio\]'"):
         sp.Audio(FLAC).array()
 
 
