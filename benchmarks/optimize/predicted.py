@@ -2,7 +2,8 @@
 
     python benchmarks/optimize/predicted.py --write-docs          # after run.py; two to three minutes
 
-For each model the optimised bundle is served with its objective in the chosen layout, and `setpoint load` sends it
+For each model the chosen variant of the optimised bundle is served with the objective in the chosen layout: alone, for
+the forecast is of it, and beside others the node would answer with better ones while it can. `setpoint load` sends it
 open-loop Poisson traffic, one row a request, at the rate that is forecast to be held. The forecast is for clients
 elsewhere; here the load generator works on the same cores. So a short run first measures what a request costs the
 generator, the same forecast is made with that taken off the cores, and its rate is driven, or the highest at which the
@@ -100,7 +101,7 @@ def observe(name: str, study: Any, kind: str, point: Point, arguments: argparse.
     objective = study["objective"]
     deadline_ms = bound_ms(objective)
     layout = ["--workers", str(point.workers), "--threads", str(point.threads)]
-    more = [*layout, "--variant", "fp32"] if kind == "fp32" else layout
+    more = [*layout, "--variant", point.variant]
     say(f"{name}: {kind}, {point.variant} {point.layout}")
     before_s = busy_now()
     with served(study["stored"], objective, *more) as node:
@@ -127,7 +128,7 @@ def observe(name: str, study: Any, kind: str, point: Point, arguments: argparse.
         "point": msgspec.to_builtins(point),
         "predicted": msgspec.to_builtins(predicted),
         "node_us": node_s * 1e6,
-        "forecast_us": (alone.request_ns + alone.batch_ns / predicted.rows) / 1e3,
+        "forecast_us": (alone.request_at(predicted.rate_per_s) + alone.batch_ns / predicted.rows) / 1e3,
         "generator_us": generator_s * 1e6,
         "run": {key: run[key] for key in ("offered_per_s", "attainment", "goodput_per_s", "latency", "void", "errors")},
         "busy": busy_note(before_s),

@@ -14,7 +14,7 @@ def model_table(name: str, study: Any) -> str:
     """One line for each variant, in the layout where it holds most; those that are not kept with the reason."""
     lines = [f"**{name}**, {study['objective']}; {study['metric']} on {study['examples']}; {study['seconds']:.0f} s."]
     rows = [_line(study, entry) for entry in study["entries"]]
-    lines += ["", table(HEAD, rows), "", " ".join(study["answer"]).replace("<=", "≤") + "."]
+    lines += ["", table(HEAD, rows), "", ". ".join(study["answer"]).replace("<=", "≤") + "."]
     lines += [f"Note: {warning}." for warning in study["warnings"]]
     return "\n".join(lines)
 

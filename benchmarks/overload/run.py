@@ -99,6 +99,8 @@ def command_of(
         # Nothing is said of workers and threads: they are what the profiles make of them.
         command = [SETPOINT, "serve", workload.name, "--port", str(port), *serving]
         command += ["--objective", f"p99<={workload.bound_ms}ms{drop}"]
+        if drop and "--accept-made-up" in workload.optimize:
+            command.append("--accept-made-up")
         if chosen := variant or alone(server, workload):
             command += ["--variant", chosen]
         return command, setpoint_environment()

@@ -132,8 +132,15 @@ def command(
     else:
         show(study, objective)
         click.echo(f"{'stored':<9}  {stored.reference}  {short_digest(stored.digest)}")
-        click.echo(f"{'next':<9}  setpoint serve {stored.name}" + (f' --objective "{objective}"' if objective else ""))
+        click.echo(f"{'next':<9}  setpoint serve {stored.name}{_terms(objective, accept_made_up=study.accepted)}")
     return 0 if study.chosen else 1
+
+
+def _terms(objective: Objective | None, *, accept_made_up: bool) -> str:
+    """What serves by what was found: what was accepted has to be accepted by whoever serves."""
+    if objective is None:
+        return ""
+    return f' --objective "{objective}"' + (" --accept-made-up" if accept_made_up else "")
 
 
 def _drawn(study: Study, objective: Objective | None, suffix: str) -> bytes:

@@ -35,10 +35,10 @@ class SharedCores:
     worker on several cores its threads wait for the one whose core was taken.
     """
 
-    def __init__(self, alone: RunTimes, surroundings: Surroundings) -> None:
+    def __init__(self, alone: RunTimes, surroundings: Surroundings, rate_per_s: float) -> None:
         self._alone = alone
         self._batch_ns = surroundings.batch_ns
-        self._row_ns = surroundings.request_ns + surroundings.beside_ns
+        self._row_ns = surroundings.request_at(rate_per_s) + surroundings.beside_ns
 
     def sample_ns(self, rows: int) -> int:
         """How long the next batch runs."""
@@ -70,6 +70,9 @@ def forecast(
     high = min(1.1 * capacity, _NODE_USE_MOST * 1e9 / surroundings.request_ns)
     for _ in range(_STEPS):
         rate = (low + high) / 2
+        if rate * surroundings.request_at(rate) > _NODE_USE_MOST * 1e9:
+            high = rate
+            continue
         outcome = outcome_at(rate, point, profile, objective, limit_rows, surroundings)
         if outcome.attainment >= _share(objective):
             low, found = rate, outcome
@@ -96,7 +99,7 @@ def outcome_at(
     bound_ns = goal.bound_ns
     variants = (VariantTerms(point.variant, point.accuracy, profile),)
     terms = ObjectiveTerms.holding(goal, variants, batch_limit_rows=limit_rows)
-    run_times = SharedCores(MeasuredRunTimes(profile, np.random.default_rng(_SEED)), surroundings)
+    run_times = SharedCores(MeasuredRunTimes(profile, np.random.default_rng(_SEED)), surroundings, rate)
     fleet = Fleet(point.workers, (point.variant,), (point.accuracy,), (run_times,), _OUTSIDE_NS)
     # Long enough for queues to show, and no more requests than a second of simulating is for.
     duration_s = min(max(_REQUESTS / rate, _BOUNDS * bound_ns / 1e9), 4 * _REQUESTS / rate)

@@ -24,6 +24,11 @@ _BATCH_NS = 80_000
 """Of the node's processor time for one batch: choosing it, handing it over, being woken by its end. With the above and
 some 7 µs of reading and writing it is what docs/benchmarks.md saw of a model of three operations: 37,857 requests/s at
 64 connections, where batches are large and the node is at its limit, and a round trip of 152 µs at one connection."""
+_WOKEN_NS = 300_000
+_TOGETHER_PER_S = 1_300
+"""A node that is woken for a request finds its caches full of the model's numbers, and turns its loop for it alone: so
+much more for the first, half of it at that rate, little where requests come together. Fitted to what the node took
+beside busy workers (``benchmarks/optimize/predicted.py``): 328 µs at 280 requests/s, 176 at 1,480, 63 at 10,800."""
 _ELEMENT = 0.123456
 """Numbers in answers have some digits: rounder ones are written faster."""
 _TRIES, _SPENT_MOST_NS = 50, 50_000_000
@@ -33,7 +38,7 @@ class Surroundings(msgspec.Struct, frozen=True):
     """What comes out of the cores that workers run on.
 
     Attributes:
-        request_ns: of the node's processor time, for one request of one row and its answer.
+        request_ns: of the node's processor time, for one request of one row and its answer, where many come together.
         batch_ns: of the node's processor time, for one batch.
         beside_ns: of anybody else's, for one request: a load generator on the same machine, where there is one.
     """
@@ -41,6 +46,10 @@ class Surroundings(msgspec.Struct, frozen=True):
     request_ns: int = _HTTP_NS
     batch_ns: int = _BATCH_NS
     beside_ns: int = 0
+
+    def request_at(self, rate_per_s: float) -> int:
+        """Nanoseconds of the node's processor time for one request, where so many come in a second."""
+        return self.request_ns + round(_WOKEN_NS / (1 + rate_per_s / _TOGETHER_PER_S))
 
 
 def surroundings_of(signature: Signature, arrays: Sequence[NDArray[Any]]) -> Surroundings:

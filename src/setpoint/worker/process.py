@@ -30,12 +30,12 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger("setpoint.worker")
 _YIELDING = 5
-"""Niceness of workers that compute for long. The node must read, refuse and answer for all: where cores are short,
-it goes first. Without this, goodput fell by half at three times what could be held."""
+"""Niceness of workers that have a queue before them, or compute for long. The node must read, refuse and answer for
+all: where cores are short, it goes first. Without this, goodput fell by half at three times what could be held."""
 _LONG_RUN_NS = 1_000_000
-_LONG_RUNS = 8
-"""So many in a row are no accident. Where runs are short, the node waits for the worker more than the other way round:
-there, a worker that yields made lone requests a quarter slower."""
+_STREAK = 32
+"""So many batches in a row are no accident. Short runs of lone requests are waited for by the node on the spot: there,
+a worker that yields to it made them a quarter slower."""
 _PR_SET_PDEATHSIG, _PR_SET_NAME = 1, 15  # linux/prctl.h
 _BRISK_NS = 500_000
 """A run this short is worth looking for the next batch instead of sleeping."""
@@ -54,7 +54,9 @@ class Worker:
         self._answers = answers
         self._executables: list[Executable] = []
         self._soon = False
-        self._long_runs = 0
+        self._calm = True
+        self._streak = 0
+        self._niceness = os.getpriority(os.PRIO_PROCESS, 0)
         self._signature: Signature | None = None
 
     @property
@@ -104,12 +106,11 @@ class Worker:
 
     def _ran_for(self, run_ns: int, *, lone: bool) -> None:
         self._soon = lone and run_ns < _BRISK_NS
-        if run_ns < _LONG_RUN_NS:
-            self._long_runs = 0
-            return
-        self._long_runs += 1
-        if self._long_runs == _LONG_RUNS:
-            yield_cores()
+        calm = lone and run_ns < _LONG_RUN_NS
+        self._streak = self._streak + 1 if calm is self._calm else 1
+        self._calm = calm
+        if self._streak == _STREAK:
+            become_nice(self._niceness if calm else max(_YIELDING, self._niceness))
 
     def _send(self, report: messages.Report) -> None:
         self._channel.send(messages.encode(report))
@@ -266,12 +267,12 @@ def become_named(name: str) -> None:
     ctypes.CDLL(None).prctl(_PR_SET_NAME, name.encode())
 
 
-def yield_cores() -> None:
-    """Let this process's threads, and those that they will start, stand back where others want their cores."""
-    for thread in os.listdir("/proc/self/task"):
-        with contextlib.suppress(ProcessLookupError):  # it has ended meanwhile
+def become_nice(niceness: int) -> None:
+    """Let all threads, and those that they will start, stand back where others want their cores; or no longer."""
+    for thread in map(int, os.listdir("/proc/self/task")):
+        with contextlib.suppress(ProcessLookupError, PermissionError):  # it has ended; or only root may go back
             # Niceness is each thread's own on Linux: setpriority(2), "C library/kernel differences".
-            os.setpriority(os.PRIO_PROCESS, int(thread), max(_YIELDING, os.getpriority(os.PRIO_PROCESS, int(thread))))
+            os.setpriority(os.PRIO_PROCESS, thread, niceness)
 
 
 def ignore_group_signals() -> None:
