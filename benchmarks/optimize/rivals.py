@@ -38,6 +38,7 @@ KEPT = BUILD / "rivals.json"
 MODELS = ("minilm", "digits-cnn")
 TRANSFORMER = {"minilm": ("12", "384")}
 STEP_LIMIT_S = 600.0
+MILLISECONDS = {"us": 1e-3, "s": 1e3}
 APP_SECONDS = 5
 APP_BATCHES = {"minilm": (1, 16), "digits-cnn": (1, 32)}
 HEAD = (
@@ -255,8 +256,8 @@ def benchmark_app(name: str, model: Path, rows: int, precision: str, missing: di
     except Failed as error:
         return {"problem": str(error)}
     count, duration_ms, median_ms = (
-        float(match[1]) if (match := re.search(pattern, told)) else float("nan")
-        for pattern in (r"Count:\s+([\d.]+)", r"Duration:\s+([\d.]+)", r"Median:\s+([\d.]+)")
+        float(match[1]) * MILLISECONDS.get(match[2], 1.0) if (match := re.search(pattern, told)) else float("nan")
+        for pattern in (r"Count:\s+([\d.]+)( )", r"Duration:\s+([\d.]+) (ms|us|s)", r"Median:\s+([\d.]+) (ms|us|s)")
     )
     streams = re.search(r"NUM_STREAMS:\s+(\d+)", told)
     return {
