@@ -40,18 +40,9 @@ class Ledger:
         try:
             for request in requests:
                 end = start + request.rows
-                if request.gone:
-                    self._write_off(request)
-                else:
-                    request.run_ns = run_ns
-                    try:
-                        request.answer(outputs, start, end)
-                    except Exception as error:
-                        self._not_written(request, error)
-                    else:
-                        request.ended = True
-                        answered.append(request)
-                        ended_ns.append(now_ns())
+                if self._written(request, run_ns, request.answer, outputs, start, end):
+                    answered.append(request)
+                    ended_ns.append(now_ns())
                 if self.cache is not None:
                     self.cache.keep_outputs(request, outputs, start, end)
                 start = end
@@ -60,32 +51,15 @@ class Ledger:
 
     def outputs(self, request: TensorRequest, outputs: BatchOutputs, start: int, end: int, run_ns: int) -> None:
         """Answer with rows ``start`` to ``end`` of a batch's outputs."""
-        if request.gone:
-            self._write_off(request)
-        else:
-            request.run_ns = run_ns
-            try:
-                request.answer(outputs, start, end)
-            except Exception as error:
-                self._not_written(request, error)
-            else:
-                request.ended = True
-                self._metrics.answered(request, self._now_ns())
+        if self._written(request, run_ns, request.answer, outputs, start, end):
+            self._metrics.answered(request, self._now_ns())
         if self.cache is not None:
             self.cache.keep_outputs(request, outputs, start, end)
 
     def json(self, request: CallRequest, json: bytes, run_ns: int) -> None:
         """Answer with JSON."""
-        if request.gone:
-            self._write_off(request)
-        else:
-            request.run_ns = run_ns
-            try:
-                request.answer(json)
-            except Exception as error:
-                self._not_written(request, error)
-            else:
-                self._answered(request)
+        if self._written(request, run_ns, request.answer, json):
+            self._metrics.answered(request, self._now_ns())
         if self.cache is not None:
             self.cache.keep_json(request, json)
 
@@ -101,16 +75,8 @@ class Ledger:
 
     def stream_end(self, request: StreamRequest, run_ns: int) -> None:
         """Every event was sent."""
-        if request.gone:
-            self._write_off(request)
-            return
-        request.run_ns = run_ns
-        try:
-            request.end()
-        except Exception as error:
-            self._not_written(request, error)
-        else:
-            self._answered(request)
+        if self._written(request, run_ns, request.end):
+            self._metrics.answered(request, self._now_ns())
 
     def fail(self, request: Request, error: SetpointError) -> None:
         """End a request with an error; nothing where it has ended already."""
@@ -149,9 +115,19 @@ class Ledger:
             request.ended = True
             self._metrics.cancelled(request)
 
-    def _answered(self, request: Request) -> None:
+    def _written(self, request: Request, run_ns: int, give: Callable[..., None], *what: object) -> bool:
+        """Let the wire write a worker's answer; False where its client has left, or it cannot be written."""
+        if request.gone:
+            self._write_off(request)
+            return False
+        request.run_ns = run_ns
+        try:
+            give(*what)
+        except Exception as error:
+            self._not_written(request, error)
+            return False
         request.ended = True
-        self._metrics.answered(request, self._now_ns())
+        return True
 
     def _not_written(self, request: Request, error: Exception) -> None:
         # The boundary to the wire: one answer that cannot be written must not take the batch's others with it, nor
