@@ -93,7 +93,7 @@ class ObjectivePolicy(Policy[T]):
     ) -> Refuse[T] | None:
         """Whether a request would be answered in time, by what is predicted."""
         budget_ns = request.deadline_ns - self._margin_ns - now_ns
-        alone_ns = laws.fastest.hoped_ns(request.rows)
+        alone_ns = laws.fastest.reckoned_ns(request.rows)
         if alone_ns > budget_ns:
             # Nothing is learned from what is refused: on an idle node one is let through now and then, and corrects us.
             if pool.idle and not self.queue.requests and laws.may_probe(now_ns):
@@ -125,10 +125,10 @@ class ObjectivePolicy(Policy[T]):
                     aim = self._laws_of(other, other.items[0]).fastest
                     size = self._batch_rows(other, aim)
                     full, rest = divmod(rows, size)
-                    others_ns += full * aim.wait_ns(size) + (aim.wait_ns(rest) if rest else 0.0)
-        begin_ns = pool.start_ns(batches, fastest.wait_ns(batch_rows), now_ns)
+                    others_ns += full * aim.reckoned_ns(size) + (aim.reckoned_ns(rest) if rest else 0.0)
+        begin_ns = pool.start_ns(batches, fastest.reckoned_ns(batch_rows), now_ns)
         begin_ns += others_ns / max(1, pool.workers)
-        return begin_ns - now_ns + fastest.hoped_ns(batch_rows if batches else beside + request.rows)
+        return begin_ns - now_ns + fastest.reckoned_ns(batch_rows if batches else beside + request.rows)
 
     def put_back(self, request: T, pool: Pool, now_ns: int) -> None:
         """Wait again."""
@@ -189,7 +189,7 @@ class ObjectivePolicy(Policy[T]):
             if limiting is self._probe and tightest == 0 and budget_ns > 0:
                 self._probe = None
                 return self._start(worker, laws.fastest_index, lane, laws, 1, limiting.rows)
-            hopeless = budget_ns < (laws.fastest.hoped_ns(limiting.rows) if self._has_objective else 0)
+            hopeless = budget_ns < (laws.fastest.reckoned_ns(limiting.rows) if self._has_objective else 0)
             picked = None if hopeless else self._pick(lane, laws, budget_ns, pool, now_ns)
             if picked is None:
                 self._give_up(lane, tightest, laws, pool, now_ns, refused)
@@ -206,7 +206,7 @@ class ObjectivePolicy(Policy[T]):
         self.requests = self.queue.requests
         if self._shares.several:
             self._shares.served(requests, self._row_ns(laws))
-        return Start(worker, variant, requests, rows, int(laws.variants[variant].wait_ns(rows)))
+        return Start(worker, variant, requests, rows, int(laws.variants[variant].reckoned_ns(rows)))
 
     def _pick(
         self, lane: Lane[T], laws: LanePredictions, budget_ns: int, pool: Pool, now_ns: int
@@ -234,7 +234,7 @@ class ObjectivePolicy(Policy[T]):
             elif rows >= min(self._batch_rows(lane, prediction), lane.rows):
                 return index, count, rows
             reserve_ns = 0.0 if index == fastest_index else self._reserve.ns
-            if self._rest_feasible(lane, count, int(prediction.wait_ns(rows) + reserve_ns), pool, now_ns):
+            if self._rest_feasible(lane, count, int(prediction.reckoned_ns(rows) + reserve_ns), pool, now_ns):
                 return index, count, rows
             if index == fastest_index:
                 return None
@@ -253,12 +253,11 @@ class ObjectivePolicy(Policy[T]):
             fastest = self._laws_of(each, items[0]).fastest
             batch_rows = self._batch_rows(each, fastest)
             step = max(1, batch_rows * len(items) // each.rows)
-            full_ns = int(fastest.hoped_ns(min(batch_rows, each.rows)))
-            next_ns = int(fastest.wait_ns(min(batch_rows, each.rows)))
+            run_ns = int(fastest.reckoned_ns(min(batch_rows, each.rows)))
             for place in range(count if each is lane else 0, len(items), step):
-                if free_ns[0] + full_ns > items[place].deadline_ns - self._margin_ns:
+                if free_ns[0] + run_ns > items[place].deadline_ns - self._margin_ns:
                     return False
-                heapreplace(free_ns, free_ns[0] + next_ns)
+                heapreplace(free_ns, free_ns[0] + run_ns)
                 looked_at += 1
                 if looked_at >= _LOOK_AHEAD_BATCHES:
                     return True
@@ -301,7 +300,7 @@ class ObjectivePolicy(Policy[T]):
             laws = self._laws_of(lane, lane.items[0])
             while lane.items:
                 first = lane.items[0]
-                run_ns = laws.fastest.hoped_ns(first.rows) if foresee else 0.0
+                run_ns = laws.fastest.reckoned_ns(first.rows) if foresee else 0.0
                 latest_ns = int(first.deadline_ns - self._margin_ns - run_ns)
                 if latest_ns >= free_ns:
                     break

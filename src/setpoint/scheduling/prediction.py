@@ -111,15 +111,11 @@ class Prediction:
         """As ``ns``, but what it takes on average."""
         return self._pace * self._law.run_ns(rows) + self._outside.median
 
-    def wait_ns(self, rows: int) -> float:
-        """How long those behind such a batch are taken to wait for it; ``LanePredictions.aim`` says why two answers."""
-        return self.ns(rows) if self.crowded else self.typical_ns(rows)
+    def reckoned_ns(self, rows: int) -> float:
+        """What such a batch is reckoned with, for those in it and for those behind it.
 
-    def hoped_ns(self, rows: int) -> float:
-        """What a request is let in and kept for.
-
-        Where everybody can be served, whoever is likely to be in time is worth trying; where many must be refused
-        anyway, only who is nearly sure to be.
+        Where everybody can be served, what it takes on average: whoever is likely to be in time is worth trying, and
+        several batches in a row are rarely all slow. Where many must be refused anyway, what is nearly certain.
         """
         return self.ns(rows) if self.crowded else self.typical_ns(rows)
 
