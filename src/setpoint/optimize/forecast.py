@@ -1,8 +1,8 @@
 """What a profile can hold: the scheduler that serves, in simulated time, at the highest rate that keeps the objective.
 
 A formula would have to guess how batches form; the simulator runs the very scheduler of the node on the profile, in
-requests of one row each. What the node takes for them comes out of the same cores: each batch is as much longer as its
-requests cost, and the node, which is one thread, does no more than it can. Other models and clients are left out.
+requests of one row each. What the node takes for them comes out of the workers' cores, and the node, which is one
+thread, does no more than it can. Other models and clients are left out.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import numpy as np
 from setpoint.core import Objective, Profile
 from setpoint.optimize.study import Point
 from setpoint.optimize.surroundings import Surroundings
-from setpoint.plan import ArrivalKind, Arrivals, Fleet, MeasuredRunTimes, Outcome, RunTimes, Traffic, simulate
+from setpoint.plan import ArrivalKind, Arrivals, Fleet, MeasuredRunTimes, Outcome, Traffic, simulate
 from setpoint.scheduling import ObjectivePolicy, ObjectiveTerms, Scheduler, VariantTerms
 
 _REQUESTS = 6_000
@@ -33,23 +33,6 @@ _SEED = 1
 _SLICE_NS = 700_000
 """What Linux leaves of a core to whoever has it, times 1 + log2 of the processors up to 8 (EEVDF's base slice). Whoever
 is woken while all cores are taken waits up to that: once the worker for its batch, and once the node for the answer."""
-
-
-class SharedCores:
-    """Run times on cores that the node uses as well: a batch takes longer by what its requests cost the node.
-
-    With a worker for each core every worker's core is taken for the requests of its own batches, in the mean; with one
-    worker on several cores its threads wait for the one whose core was taken.
-    """
-
-    def __init__(self, alone: RunTimes, surroundings: Surroundings, rate_per_s: float) -> None:
-        self._alone = alone
-        self._batch_ns = surroundings.batch_ns
-        self._row_ns = surroundings.request_at(rate_per_s) + surroundings.beside_ns
-
-    def sample_ns(self, rows: int) -> int:
-        """How long the next batch runs."""
-        return self._alone.sample_ns(rows) + self._batch_ns + rows * self._row_ns
 
 
 def forecast(
@@ -106,8 +89,14 @@ def outcome_at(
     bound_ns = goal.bound_ns
     variants = (VariantTerms(point.variant, point.accuracy, profile),)
     terms = ObjectiveTerms.holding(goal, variants, batch_limit_rows=limit_rows)
-    run_times = SharedCores(MeasuredRunTimes(profile, np.random.default_rng(_SEED)), surroundings, rate)
-    fleet = Fleet(point.workers, (point.variant,), (point.accuracy,), (run_times,), _OUTSIDE_NS)
+    fleet = Fleet(
+        point.workers,
+        (point.variant,),
+        (point.accuracy,),
+        (MeasuredRunTimes(profile, np.random.default_rng(_SEED)),),
+        outside_ns=_OUTSIDE_NS + surroundings.batch_ns,
+        request_ns=surroundings.request_at(rate) + surroundings.beside_ns,
+    )
     waits_ms = 2 * _SLICE_NS * (1 + int(math.log2(min(8, os.cpu_count() or 1)))) / 1e6
     # Long enough for queues to show, and no more requests than a second of simulating is for.
     duration_s = min(max(_REQUESTS / rate, _BOUNDS * bound_ns / 1e9), 4 * _REQUESTS / rate)
