@@ -14,10 +14,22 @@ import pytest
 from harness import alive, children, until
 
 from setpoint.registry import Registry
-from setpoint.worker import Answered, CallRequest, ForkServers, Nursery, Ready, Report, WorkerHandle, WorkerSpec
+from setpoint.worker import (
+    Answered,
+    CallRequest,
+    ForkServers,
+    Nursery,
+    Ready,
+    Report,
+    StreamChunk,
+    StreamRequest,
+    WorkerHandle,
+    WorkerSpec,
+)
 from setpoint.worker.nursery import Interpreters
 
 MODEL = """
+from collections.abc import Iterator
 import os, random, signal, subprocess, sys, time
 import numpy as np
 import setpoint as sp
@@ -36,6 +48,10 @@ class Curious(sp.Model):
     @sp.endpoint
     def compute(self) -> list[int]:
         return [os.getpriority(os.PRIO_PROCESS, int(thread)) for thread in os.listdir("/proc/self/task")]
+
+    @sp.endpoint
+    def generate(self) -> Iterator[int]:
+        yield os.getpriority(os.PRIO_PROCESS, 0)
 
     @sp.endpoint
     def hang(self) -> int:
@@ -262,6 +278,21 @@ def test_a_worker_with_a_queue_before_it_lets_the_node_go_first(spec: WorkerSpec
             for _ in range(32):
                 assert set(await worker.call("compute")) == {ours}
             assert set(await worker.call("compute")) == {max(5, ours)}, "every thread of it"
+            worker.handle.close()
+            await worker.ended()
+
+    asyncio.run(scenario())
+
+
+def test_a_stream_lets_the_node_go_first(spec: WorkerSpec) -> None:
+    async def scenario() -> None:
+        async with nursery("forked") as forks:
+            worker = await Started(spec, forks).ready()
+            assert worker.handle.stream(1, StreamRequest("generate", (), b"{}", raw=False))
+            async with asyncio.timeout(30):
+                said = await worker.listener.reports.get()
+            assert isinstance(said, StreamChunk)
+            assert int(said.piece) == max(5, os.getpriority(os.PRIO_PROCESS, 0))
             worker.handle.close()
             await worker.ended()
 

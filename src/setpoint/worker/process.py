@@ -56,6 +56,7 @@ class Worker:
         self._soon = False
         self._calm = True
         self._streak = 0
+        self._back = False
         self._niceness = os.getpriority(os.PRIO_PROCESS, 0)
         self._signature: Signature | None = None
 
@@ -86,6 +87,7 @@ class Worker:
                     self._send(answered)
                     self._ran_for(answered.run_ns, lone=command.lone)
                 case messages.StreamEndpoint():
+                    self._stand_back(True)  # it computes for as long as it likes
                     self._requests.follow(command.arena_bytes)
                     self._send(self._stream(command))
                 case messages.Load():
@@ -110,7 +112,12 @@ class Worker:
         self._streak = self._streak + 1 if calm is self._calm else 1
         self._calm = calm
         if self._streak == _STREAK:
-            become_nice(self._niceness if calm else max(_YIELDING, self._niceness))
+            self._stand_back(not calm)
+
+    def _stand_back(self, back: bool) -> None:
+        if back is not self._back:
+            self._back = back
+            become_nice(max(_YIELDING, self._niceness) if back else self._niceness)
 
     def _send(self, report: messages.Report) -> None:
         self._channel.send(messages.encode(report))
