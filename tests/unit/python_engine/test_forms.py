@@ -46,6 +46,17 @@ class Batched(sp.Model):
         return words
 
 
+class Bounded(sp.Model):
+    @sp.endpoint
+    def bounded(
+        self,
+        files: Annotated[list[Annotated[bytes, msgspec.Meta(min_length=1)]], msgspec.Meta(max_length=2)] | None = None,
+        file: Annotated[bytes, msgspec.Meta(max_length=3)] = b"",
+        words: Annotated[list[str], msgspec.Meta(max_length=1)] = [],  # noqa: B006  # a default as users write it
+    ) -> str:
+        return ""
+
+
 READER = RequestReader(contracts(Looking)[0])
 ROWS = RequestReader(contracts(Batched)[0])
 
@@ -82,6 +93,24 @@ def test_what_has_a_default_may_be_missing() -> None:
 def test_what_does_not_fit_is_the_clients_mistake(fields: dict[str, list[bytes]], said: str) -> None:
     with pytest.raises(InvalidRequest, match=said):
         READER.arguments(pack_form(fields))
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ({"files": [b"1", b"2", b"3"]}, "field 'files' of the form: Expected `array` of length <= 2"),
+        ({"files": [b"1", b""]}, "field 'files' of the form: Expected `bytes` of length >= 1"),
+        ({"file": [b"four"]}, "field 'file' of the form: Expected `bytes` of length <= 3"),
+        ({"words": [b"a", b"b"]}, "field 'words' of the form: Expected `array` of length <= 1"),
+    ],
+)
+def test_bounds_hold_in_a_form_as_they_do_in_json(fields: dict[str, list[bytes]], said: str) -> None:
+    reader = RequestReader(contracts(Bounded)[0])
+    within = {"files": [b"1", b"\xff"], "file": [b"abc"], "words": [b"a"]}
+    assert reader.arguments(pack_form(within)) == ([b"1", b"\xff"], b"abc", ["a"])
+    with pytest.raises(InvalidRequest) as caught:
+        reader.arguments(pack_form(fields))
+    assert caught.value.message.startswith(said)
 
 
 def test_a_batched_endpoint_takes_one_part_for_each_row() -> None:
