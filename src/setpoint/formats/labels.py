@@ -38,13 +38,14 @@ def _read(file: Path) -> tuple[str, ...]:
     try:
         with file.open("rb") as opened:
             content = opened.read(_LONGEST_BYTES + 1)
-        text = content.decode("utf-8-sig")
     except OSError as error:
         raise InvalidConfiguration(f"{file} cannot be read: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        raise InvalidConfiguration(f"{file} is not UTF-8 text; expected one label on each line") from error
     if len(content) > _LONGEST_BYTES:
         raise InvalidConfiguration(f"{file} has more than {_LONGEST_BYTES} bytes; expected one label on each line")
+    try:
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise InvalidConfiguration(f"{file} is not UTF-8 text; expected one label on each line") from error
     labels = tuple(line.strip() for line in text.rstrip().split("\n"))
     if not any(labels):
         raise InvalidConfiguration(f"{file} holds no labels; expected one on each line")

@@ -62,7 +62,13 @@ def test_a_model_of_more_than_tensors_has_no_classes(file: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("content", "expected"), [(b"\n \n", "no labels"), (b"\xff\n", "UTF-8"), (b"x" * (5 << 20), "more than")]
+    ("content", "expected"),
+    [
+        (b"\n \n", "no labels"),
+        (b"\xff\n", "UTF-8"),
+        (b"x" * (5 << 20), "more than"),
+        (b"x" + "ü".encode() * (3 << 20), "more than"),  # the limit falls within a character
+    ],
 )
 def test_a_file_that_holds_no_labels_is_refused(content: bytes, expected: str, file: Path) -> None:
     file.write_bytes(content)
