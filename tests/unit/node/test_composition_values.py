@@ -81,6 +81,20 @@ def test_choosing_of_whole_tensors_takes_the_first_that_is_there() -> None:
     assert combined(Step("m", (), combination="mean", of=("a", "b")), [None, second]) is None
 
 
+def test_what_is_chosen_as_a_whole_is_not_put_together_and_may_be_of_any_size() -> None:
+    choose = Step("c", (), combination="choose", of=("a", "b"))
+    none, one = rows_of([False, False]), rows_of([False, True])
+    whole = Held(np.broadcast_to(np.float32(1), (2, COMBINED_LIMIT_ELEMENTS)))
+    width = whole.array.shape[1]
+    assert combined(choose, [Held(np.empty((0, 0), np.float32), none), whole]) is whole
+    assert combined(choose, [whole, Held(np.zeros((1, width)), one)]) is whole
+    with pytest.raises(RequestTooLarge, match="choose of so much would hold up everybody else"):
+        combined(choose, [Held(np.zeros((1, width), np.float32), one), whole])
+    nothing = combined(choose, [Held(np.empty((0, 1)), none), Held(np.empty((0, 2)), none)])
+    assert nothing is not None
+    assert (nothing.array.shape, nothing.rows) == ((0, 2), none)
+
+
 @given(
     st.integers(2, 5),
     st.lists(st.lists(st.integers(0, 2), min_size=5, max_size=5), min_size=0, max_size=6),

@@ -75,6 +75,10 @@ def combined(step: Step, given: Sequence[Held | None]) -> Held | None:
         RequestTooLarge: there is too much to be done in the node.
     """
     there = [held for held in given if held is not None]
+    if step.combination == CHOOSE:
+        there = _with_a_say(there)
+        if len(there) < 2:  # nothing is put together, so of any size
+            return there[0] if there else None
     elements = sum(held.array.size for held in there)
     if any(held.array.dtype.hasobject for held in there):
         elements *= _TEXT_COST
@@ -141,29 +145,29 @@ def _vote(arrays: Sequence[NDArray[Any]], weights: Sequence[float]) -> NDArray[A
     return result
 
 
-def _choose(step: Step, there: Sequence[Held]) -> Held | None:
-    """Row by row the first that is there."""
-    if not there or there[0].rows is None:
-        return there[0] if there else None
-    everything = next((len(held.array) for held in there if held.rows is None), None)
+def _with_a_say(there: list[Held]) -> list[Held]:
+    """Those that rows are chosen from: not who has none, nor who comes after one that has all."""
+    whole = next((place for place, held in enumerate(there) if held.rows is None), len(there))
+    return [held for held in there[: whole + 1] if held.rows is None or len(held.rows)] or there[-1:]
+
+
+def _choose(step: Step, there: Sequence[Held]) -> Held:
+    """Row by row the first that is there, of several with a say: only the last may have all rows."""
+    last = there[-1]
     rows = np.unique(np.concatenate([held.rows for held in there if held.rows is not None]))
-    target = rows if everything is None else np.arange(everything)
+    target = rows if last.rows is not None else np.arange(len(last.array))
     taken = np.zeros(len(target), bool)
-    result: NDArray[Any] | None = None
+    result = np.empty((len(target), *there[0].array.shape[1:]), there[0].array.dtype)
     for held in there:
-        places = np.searchsorted(target, held.rows) if held.rows is not None else np.arange(len(target))
+        places = np.searchsorted(target, held.rows) if held.rows is not None else target
         fresh = ~taken[places]
         if not fresh.any():
             continue
-        if result is None:
-            result = np.empty((len(target), *held.array.shape[1:]), held.array.dtype)
-        elif result.shape[1:] != held.array.shape[1:]:
+        if held.array.shape[1:] != result.shape[1:]:
             raise _unequal(step, [result, held.array])
         result[places[fresh]] = held.array[fresh]
         taken[places] = True
-    if result is None:
-        result = there[-1].array
-    return Held(result, None if everything is not None else rows)
+    return Held(result, None if last.rows is None else rows)
 
 
 def _unequal(step: Step, arrays: Sequence[NDArray[Any]]) -> ModelError:
