@@ -1,6 +1,9 @@
 """Optimising in real workers: liars are caught, makers that fail are passed over, what is stored is served."""
 
 import json
+import shlex
+import subprocess
+import sys
 import textwrap
 from pathlib import Path
 
@@ -308,6 +311,37 @@ def test_the_command_prints_the_study_stores_it_and_draws_it(classifier, labelle
     page = capsys.readouterr().out
     assert "PROFILE" in page
     assert "optimize.json" in page
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        ("--objective", "p99<=5s, drop<=1%"),
+        ("--objective", "p99<=5s", "--accept-made-up"),
+        (),
+    ],
+    ids=["promised", "accepted", "without an objective"],
+)
+def test_the_command_that_it_names_next_serves_what_was_found(classifier, home, capsys, asked) -> None:
+    assert main(["optimize", str(classifier), "--budget", "2s", *asked]) == 0
+    lines = dict(line.split(maxsplit=1) for line in capsys.readouterr().out.splitlines() if " " in line.strip())
+    program, *arguments = shlex.split(lines["next"])
+    assert program == "setpoint"
+    registry = Registry(home)
+    stored = registry.resolve("digits")
+    assert lines["stored"].split()[0] == stored.reference
+    command = [sys.executable, "-P", "-m", "setpoint", *arguments, "--port", "0", "--json", "--until-stdin-closes"]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen(command, text=True, **pipes) as process:
+        announced = process.stdout.readline()
+        _, told = process.communicate()
+    (model,) = json.loads(announced)["models"]
+    assert model["digest"] == stored.digest
+    assert "optimise" not in told, "it would have been found anew"
+    if not asked:
+        chosen = json.loads((registry.folder(stored) / EVIDENCE).read_text())["chosen"]
+        assert (model["workers"], model["threads"]) == (chosen["workers"], chosen["threads"])
+        assert f"--variant {chosen['variant']} " in lines["next"], "or the most accurate one would answer"
 
 
 def test_bench_shows_the_worker_beside_the_bare_engine(classifier, home, capsys) -> None:

@@ -11,7 +11,7 @@ import msgspec
 
 from setpoint.cli.describe import short_digest
 from setpoint.cli.objective_text import ObjectiveText
-from setpoint.cli.optimize_report import record, show
+from setpoint.cli.optimize_report import record, serving, show
 from setpoint.cli.progress import telling
 from setpoint.cli.references import complete_reference_or_path
 from setpoint.cli.sources import device_option, packing_options
@@ -132,15 +132,8 @@ def command(
     else:
         show(study, objective)
         click.echo(f"{'stored':<9}  {stored.reference}  {short_digest(stored.digest)}")
-        click.echo(f"{'next':<9}  setpoint serve {stored.name}{_terms(objective, accept_made_up=study.accepted)}")
+        click.echo(f"{'next':<9}  {serving(stored.name, study, objective, device)}")
     return 0 if study.chosen else 1
-
-
-def _terms(objective: Objective | None, *, accept_made_up: bool) -> str:
-    """What serves by what was found: what was accepted has to be accepted by whoever serves."""
-    if objective is None:
-        return ""
-    return f' --objective "{objective}"' + (" --accept-made-up" if accept_made_up else "")
 
 
 def _drawn(study: Study, objective: Objective | None, suffix: str) -> bytes:

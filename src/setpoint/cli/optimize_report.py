@@ -10,6 +10,7 @@ import msgspec
 from setpoint.cli.table import render
 from setpoint.cli.units import format_bytes
 from setpoint.core import Objective, Profile
+from setpoint.engines import CPU
 from setpoint.optimize import Entry, Point, Study, answer, percent, rate
 
 
@@ -40,6 +41,20 @@ def show(study: Study, objective: Objective | None) -> None:
     _line("chosen" if study.chosen else "not held", first)
     for sentence in others:
         _line("", sentence)
+
+
+def serving(name: str, study: Study, objective: Objective | None, device: str) -> str:
+    """The command that serves what was chosen, as it was found and on the device that it was found on."""
+    command = f"setpoint serve {name}"
+    if objective is not None:
+        command += f' --objective "{objective}"'
+        if study.accepted:
+            command += " --accept-made-up"  # or it would be found anew, without
+    elif study.chosen is not None:
+        # Without an objective the most accurate variant answers, in no layout that was measured.
+        chosen = study.chosen
+        command += f" --variant {chosen.variant} --workers {chosen.workers} --threads {chosen.threads}"
+    return command if device == CPU else f"{command} --device {device}"
 
 
 def variants_table(study: Study) -> str:

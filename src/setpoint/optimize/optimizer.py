@@ -365,7 +365,7 @@ class Optimizer:
             chosen=front.choose(points, objective),
             warnings=tuple(self._warnings),
             seconds=self._spent_s(),
-            accepted=self._request.accept_made_up,
+            accepted=self._request.accept_made_up and not examples.real,
             data_digest=digest_of_file(self._request.data) if self._request.data else "",
             stopped=self._stopped,
             grid=grid_of(entries, len(list(layouts_of(self._machine.cores))), self._most_rows),

@@ -126,7 +126,7 @@ class Study(msgspec.Struct, frozen=True):
         metric: that judged.
         examples: what was judged on, in words.
         promised: False where those were made up: then nothing is promised about accuracy.
-        accepted: the user takes agreement on made-up rows for accuracy.
+        accepted: there were no data, and the user takes agreement on made-up rows for accuracy.
         data_digest: of the file with the data; empty where there was none.
         stopped: somebody ended it before it was done.
         grid: how much was measured; None where that was not noted.
