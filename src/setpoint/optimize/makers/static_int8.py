@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import onnx
 from numpy.typing import NDArray
@@ -65,128 +66,139 @@ class StaticInt8Maker:
         # In a transformer the sums and norms between products lose more than they save; between convolutions a graph
         # must stay quantised throughout, or it converts to and fro.
         operators = None if found.convolutions else _PRODUCTS_ONLY
-        tries, problem = {}, ""
+        tries, problem = list[tuple[_Way, _Try]](), ""
         for method in _METHODS:
+            way = _Way(job, source, method, operators, expected)
             try:
-                tries[method] = self._quantise(job, source, method, operators, ())
+                path = way.quantised(())
             except (ValueError, RuntimeError) as error:  # the tool cannot collect ranges this way for every graph
                 problem = str(error)
+                continue
+            tries.append((way, _Try(way.error_of(path), path, ())))
         if not tries:
             raise InvalidConfiguration(f"no way of taking ranges works for this model: {problem}")
-        errors = {method: relative_error(expected, answers(job, path)) for method, path in tries.items()}
-        method = min(errors, key=errors.__getitem__)
-        note = f"{method} ranges, answers off by {errors[method]:.1%}"
-        made = [Made("int8-static", "int8", tries[method], note=note)]
-        if errors[method] > GOOD_ERROR:
-            made += self._mixed(job, source, method, operators, expected, errors[method])
+        way, whole = min(tries, key=lambda pair: pair[1].error)
+        note = f"{way.method} ranges, answers off by {whole.error:.1%}"
+        made = [Made("int8-static", "int8", whole.path, note=note)]
+        if whole.error > GOOD_ERROR:
+            made += _mixed(way, whole)
         return made
 
-    def _mixed(
-        self,
-        job: MakerJob,
-        source: Path,
-        method: str,
-        operators: list[str] | None,
-        expected: NDArray[np.float64],
-        error: float,
-    ) -> list[Made]:
-        """The best of a few exclusion sets, each twice as large as the one before, if it is much better than none."""
-        ranked, total = worst_nodes(job, source, job.workdir / f"{method}-0.onnx")
-        best: tuple[float, Path, list[str]] | None = None
-        groups, tried = 1, 0
-        while groups <= max(1, int(_MOST_EXCLUDED * total)):
-            excluded = list(dict.fromkeys(name for names in ranked[:groups] for name in names))
-            groups *= 2
-            if len(excluded) == tried:
-                continue
-            tried = len(excluded)
-            path = self._quantise(job, source, method, operators, excluded)
-            reached = relative_error(expected, answers(job, path))
-            if best is None or reached < best[0]:
-                best = reached, path, excluded
-            if reached <= GOOD_ERROR:
-                break
-        if best is None or best[0] > 0.7 * error:
-            return []
-        reached, path, excluded = best
-        if has_optuna():
-            reached, path, excluded = self._narrowed(job, source, method, operators, expected, ranked, best)
-        names = ", ".join(excluded[:3]) + (f" and {len(excluded) - 3} more" if len(excluded) > 3 else "")
-        note = f"{method} ranges without {names}, answers off by {reached:.1%}"
-        return [Made("int8-static-mixed", "int8", path, note=note)]
 
-    def _narrowed(
-        self,
-        job: MakerJob,
-        source: Path,
-        method: str,
-        operators: list[str] | None,
-        expected: NDArray[np.float64],
-        ranked: list[list[str]],
-        best: tuple[float, Path, list[str]],
-    ) -> tuple[float, Path, list[str]]:
-        """The same closeness with fewer layers left out, if there is such a set among those that hurt most."""
-        groups = ranked[:_SEARCHED_GROUPS]
-        names_of = [set(names) for names in groups]
-        first = tuple(int(not names <= set(best[2])) for names in names_of)
+class _Try(msgspec.Struct, frozen=True):
+    """What was quantised without some nodes, and how far its answers are off."""
 
-        def excluded_by(levels: tuple[int, ...]) -> list[str]:
-            return list(
-                dict.fromkeys(name for names, kept in zip(groups, levels, strict=True) if not kept for name in names)
-            )
+    error: float
+    path: Path
+    excluded: tuple[str, ...]
 
-        def try_out(levels: tuple[int, ...]) -> tuple[float, float]:
-            excluded = excluded_by(levels)
-            path = self._quantise(job, source, method, operators, excluded)
-            return len(excluded) / max(1, len(best[2])), relative_error(expected, answers(job, path))
 
-        found = search(
-            Question(
-                choices=(2,) * len(groups),
-                first=first,
-                try_out=try_out,
-                error_limit=max(best[0], GOOD_ERROR),
-                seconds=_SEARCH_SHARE * job.seconds,
-                storage=job.notes / f"{job.key}.journal" if job.notes else None,
-                key=job.key,
-            )
-        )
-        excluded = excluded_by(found.levels)
-        if found.error > max(best[0], GOOD_ERROR) or len(excluded) >= len(best[2]):
-            excluded = best[2]
-        # Anew, since a set of as many nodes may have been written over it.
-        path = self._quantise(job, source, method, operators, excluded)
-        return relative_error(expected, answers(job, path)), path, excluded
+class _Way(msgspec.Struct, frozen=True):
+    """How a model is quantised, and what the answers are compared with.
 
-    def _quantise(
-        self,
-        job: MakerJob,
-        source: Path,
-        method: str,
-        operators: list[str] | None,
-        excluded: tuple[str, ...] | list[str],
-    ) -> Path:
+    Attributes:
+        job: whose calibration rows and processor count.
+        source: the prepared graph.
+        method: of taking ranges, one of ``_METHODS``.
+        operators: to quantise; None for all.
+        expected: the original's answers.
+    """
+
+    job: MakerJob
+    source: Path
+    method: str
+    operators: list[str] | None
+    expected: NDArray[np.float64]
+
+    def without(self, excluded: tuple[str, ...]) -> _Try:
+        """Quantise all but these nodes, and ask it."""
+        path = self.quantised(excluded)
+        return _Try(self.error_of(path), path, excluded)
+
+    def error_of(self, path: Path) -> float:
+        """How far its answers are off."""
+        return relative_error(self.expected, answers(self.job, path))
+
+    def quantised(self, excluded: tuple[str, ...]) -> Path:
+        """The file. One of as many excluded nodes as another is written over that."""
         from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, quantize_static
 
-        path = job.workdir / f"{method}-{len(excluded)}.onnx"
-        x86 = job.architecture in ("x86_64", "AMD64")
+        path = self.job.workdir / f"{self.method}-{len(excluded)}.onnx"
+        x86 = self.job.architecture in ("x86_64", "AMD64")
         quantize_static(
-            source,
+            self.source,
             path,
-            _Reader(job),
+            _Reader(self.job),
             quant_format=QuantFormat.QDQ,
-            op_types_to_quantize=operators,
+            op_types_to_quantize=self.operators,
             nodes_to_exclude=list(excluded),
             per_channel=True,
-            reduce_range=job.saturates,
+            reduce_range=self.job.saturates,
             # What the processor multiplies fast: unsigned by signed on x86, signed by signed on ARM.
             activation_type=QuantType.QUInt8 if x86 else QuantType.QInt8,
             weight_type=QuantType.QInt8,
-            calibrate_method=CalibrationMethod[method],
+            calibrate_method=CalibrationMethod[self.method],
             # For what lies behind operators that shape inference does not know, such as scikit-learn's.
             extra_options={"DefaultTensorType": onnx.TensorProto.FLOAT},
         )
         return path
+
+
+def _mixed(way: _Way, whole: _Try) -> list[Made]:
+    """The best of a few exclusion sets, each twice as large as the one before, if it is much better than none."""
+    ranked, total = worst_nodes(way.job, way.source, whole.path)
+    best: _Try | None = None
+    groups, tried = 1, 0
+    while groups <= max(1, int(_MOST_EXCLUDED * total)):
+        excluded = tuple(dict.fromkeys(name for names in ranked[:groups] for name in names))
+        groups *= 2
+        if len(excluded) == tried:
+            continue
+        tried = len(excluded)
+        found = way.without(excluded)
+        if best is None or found.error < best.error:
+            best = found
+        if found.error <= GOOD_ERROR:
+            break
+    if best is None or best.error > 0.7 * whole.error:
+        return []
+    if has_optuna():
+        best = _narrowed(way, ranked, best)
+    left_out = best.excluded
+    names = ", ".join(left_out[:3]) + (f" and {len(left_out) - 3} more" if len(left_out) > 3 else "")
+    note = f"{way.method} ranges without {names}, answers off by {best.error:.1%}"
+    return [Made("int8-static-mixed", "int8", best.path, note=note)]
+
+
+def _narrowed(way: _Way, ranked: list[list[str]], best: _Try) -> _Try:
+    """The same closeness with fewer layers left out, if there is such a set among those that hurt most."""
+    groups, job = ranked[:_SEARCHED_GROUPS], way.job
+    first = tuple(int(not set(names) <= set(best.excluded)) for names in groups)
+    error_limit = max(best.error, GOOD_ERROR)
+
+    def excluded_by(levels: tuple[int, ...]) -> tuple[str, ...]:
+        left_out = [names for names, kept in zip(groups, levels, strict=True) if not kept]
+        return tuple(dict.fromkeys(itertools.chain.from_iterable(left_out)))
+
+    def try_out(levels: tuple[int, ...]) -> tuple[float, float]:
+        excluded = excluded_by(levels)
+        return len(excluded) / max(1, len(best.excluded)), way.without(excluded).error
+
+    found = search(
+        Question(
+            choices=(2,) * len(groups),
+            first=first,
+            try_out=try_out,
+            error_limit=error_limit,
+            seconds=_SEARCH_SHARE * job.seconds,
+            storage=job.notes / f"{job.key}.journal" if job.notes else None,
+            key=job.key,
+        )
+    )
+    excluded = excluded_by(found.levels)
+    if found.error > error_limit or len(excluded) >= len(best.excluded):
+        excluded = best.excluded
+    return way.without(excluded)  # anew, since a set of as many nodes may have been written over it
 
 
 class _Reader:
