@@ -102,6 +102,10 @@ class OnnxExecutable:
         self._string_outputs = frozenset(spec.name for spec in self.outputs if spec.datatype == "BYTES")
         # numpy has no bfloat16 of its own, so the library's plain array interface refuses it.
         self._needs_values = any(spec.datatype == "BF16" for spec in self.inputs + self.outputs)
+        # Until it has answered once, it is being tried with lengths that it may not take, and the library prints each
+        # failure that it raises.
+        self._run_options: ort.RunOptions | None = ort.RunOptions()
+        self._run_options.log_severity_level = _LOG_FATAL
 
     def run(self, inputs: Arrays) -> dict[str, NDArray[Any]]:
         """Compute every output; see ``Executable.run``.
@@ -115,9 +119,13 @@ class OnnxExecutable:
                 name: _decode(name, array) if name in self._string_inputs else array for name, array in inputs.items()
             }
         try:
-            computed = self._run_values(feed) if self._needs_values else self._session.run(self._output_names, feed)
+            if self._needs_values:
+                computed = self._run_values(feed)
+            else:
+                computed = self._session.run(self._output_names, feed, self._run_options)
         except Exception as error:  # the library raises a dozen unrelated classes, and ValueError and TypeError
             raise ModelError(f"the model failed: {one_line(error, _MESSAGE_CHARACTERS)}") from error
+        self._run_options = None
         outputs = dict(zip(self._output_names, computed, strict=True))
         for name in self._string_outputs:
             outputs[name] = _encode(outputs[name])
@@ -133,7 +141,8 @@ class OnnxExecutable:
 
     def _run_values(self, feed: Arrays) -> list[NDArray[Any]]:
         values = {name: _to_value(array) for name, array in feed.items()}
-        return [_from_value(value) for value in self._session.run_with_ort_values(self._output_names, values)]
+        computed = self._session.run_with_ort_values(self._output_names, values, self._run_options)
+        return [_from_value(value) for value in computed]
 
 
 class OnnxEngine:

@@ -105,6 +105,23 @@ def test_a_failing_operator_is_a_model_error(graph: Graph) -> None:
         executable.run({"x": np.array([5])})
 
 
+def test_what_fails_before_anything_was_answered_is_not_printed(
+    graph: Graph, capfd: pytest.CaptureFixture[str]
+) -> None:
+    two = helper.make_tensor("two", TensorProto.INT64, [1], [2])
+    path = graph([make_node("Reshape", ["x", "two"], ["y"])], {"x": ("FLOAT", ["n"])}, {"y": ("FLOAT", [2])}, (two,))
+    executable = load_onnx(path, EngineOptions())
+
+    def fail() -> str:
+        with pytest.raises(ModelError, match="Reshape node"):
+            executable.run({"x": np.zeros(3, np.float32)})
+        return capfd.readouterr().err
+
+    assert fail() == ""
+    executable.run({"x": np.zeros(2, np.float32)})
+    assert "Reshape node" in fail(), "of a model that has answered, an operator sees it"
+
+
 @pytest.mark.parametrize("content", [b"", b"not a model", b"\x08\x09"])
 def test_what_cannot_be_loaded_is_named(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "broken.onnx"
