@@ -264,6 +264,26 @@ def test_rows_of_two_requests_share_a_batch_at_each_step_and_go_back_to_whom_the
     scene.close()
 
 
+def test_a_request_waits_until_a_worker_is_given_something_of_it() -> None:
+    scene = Scene()
+    first, second = Ask(np.ones((1, 2), np.float32)), Ask(np.ones((1, 2), np.float32))
+    scene.submit(first)
+    scene.pass_s(0.2)
+    assert scene.berth.oldest_wait_ns(scene.clock.now_ns()) == 0, "its first steps run"
+    scene.submit(second)
+    scene.pass_s(0.1)
+    assert scene.berth.oldest_wait_ns(scene.clock.now_ns()) == 100_000_000
+    first_a, side = scene.busy()
+    side.answer()
+    scene.pass_s(0.1)
+    first_a.answer()
+    scene.turn()
+    scene.answer_all()
+    assert first.started_ns == first.arrived_ns, "the earliest of its steps, whichever answered first"
+    assert second.started_ns - second.arrived_ns == 100_000_000
+    scene.close()
+
+
 def test_the_deadline_of_the_request_is_that_of_every_step() -> None:
     scene = Scene()
     request = Ask(np.ones((1, 2), np.float32))

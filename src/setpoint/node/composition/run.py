@@ -88,7 +88,7 @@ class Run:
     Attributes:
         request: the client's.
         times: of the steps that are done, in the order in which they were.
-        started_ns: when the first worker was given something of it; 0 before.
+        started_ns: when the first worker was given something of it, of those that have answered; 0 before.
     """
 
     __slots__ = (
@@ -125,6 +125,11 @@ class Run:
         return self._steps.over
 
     @property
+    def begun(self) -> bool:
+        """Whether a worker was given something of it."""
+        return bool(self.started_ns) or any(asked.started_ns for asked in self._asked)
+
+    @property
     def run_ns(self) -> int:
         """What its steps took in workers, together."""
         return sum(time.run_ns for time in self.times)
@@ -151,7 +156,7 @@ class Run:
         self._asked.pop(asked, None)
         if self.over:
             return
-        self.started_ns = self.started_ns or asked.started_ns
+        self.started_ns = min(self.started_ns or asked.started_ns, asked.started_ns)
         open_step = self._open[asked.place]
         if open_step.add(asked, arrays):
             del self._open[asked.place]

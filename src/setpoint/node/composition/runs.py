@@ -85,7 +85,7 @@ class Runs:
 
     def waiting(self) -> Iterator[Request]:
         """Those of which no worker has been given anything yet."""
-        return (request for request, run in self._runs.items() if not run.started_ns)
+        return (request for request, run in self._runs.items() if not run.begun)
 
     def tick(self, now_ns: int) -> None:
         """Time has its effect on the steps' own queues."""
