@@ -89,6 +89,8 @@ def _field(schema: Json) -> Json:
     if schema.get("type") == "array":
         return schema | {"items": _field(schema["items"])}
     told = {key: schema[key] for key in ("title", "description") if key in schema}
+    if choices := [choice for choice in schema.get("anyOf", ()) if is_file(choice)]:
+        return _field(choices[0]) | told  # null is no part of a form: the field is left out
     return told | {"contentMediaType": "application/octet-stream"}
 
 

@@ -8,8 +8,18 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from setpoint.core import Endpoint, InvalidRequest, Parameter, RequestError, RequestTooLarge, unpack_form
-from setpoint.wire import file_arguments, read_form
+from setpoint.core import (
+    Endpoint,
+    InvalidRequest,
+    Lineage,
+    ModelManifest,
+    Parameter,
+    RequestError,
+    RequestTooLarge,
+    Variant,
+    unpack_form,
+)
+from setpoint.wire import file_arguments, openapi_document, read_form
 from setpoint.wire.multipart import HEADER_LIMIT_BYTES, PARTS_LIMIT, boundary_of, parts_of
 
 NAMES = st.text(st.characters(exclude_categories=("Cs", "Cc"), exclude_characters='"\\'), min_size=1, max_size=20)
@@ -157,3 +167,13 @@ def test_rows_are_counted_and_unknown_fields_refused() -> None:
         read_form(batched, header, written([("images", b"1"), ("words", b"x"), ("images", b"2")]))
     with pytest.raises(InvalidRequest, match="unknown field 'image' in the form; expected images, words"):
         read_form(batched, header, written([("image", b"1")]))
+
+
+def test_a_form_is_described_by_its_files_also_where_they_may_be_absent() -> None:
+    asked = endpoint(many={"anyOf": [MANY, {"type": "null"}], "title": "Many"}, one={"anyOf": [FILE, {"type": "null"}]})
+    manifest = ModelManifest((asked,), (Variant("python", "python", "model.py"),), Lineage("python", "sha256:0"))
+    operation = openapi_document([("m", manifest)], "1")["paths"]["/models/m/look"]["post"]
+    file = {"contentMediaType": "application/octet-stream"}
+    many = {"type": "array", "items": file, "title": "Many"}
+    described = operation["requestBody"]["content"]["multipart/form-data"]["schema"]["properties"]
+    assert described == {"many": many, "one": file}
