@@ -1,5 +1,6 @@
 """What every engine promises (``engines.base``), as tests. A subclass says how to make a model for its engine."""
 
+import abc
 import contextlib
 import os
 import subprocess
@@ -36,7 +37,7 @@ print(min(counts))
 """
 
 
-class EngineContract:
+class EngineContract(abc.ABC):
     """Subclass, and define the engine, how its model is made, and what it answers."""
 
     engine: str
@@ -47,21 +48,21 @@ class EngineContract:
     most_idle_threads = 0
     """Threads that the library keeps even where it is told to use one; 0 for most."""
 
+    @abc.abstractmethod
     def make(self, folder: Path) -> Path:
         """Write a model whose answers ``expected`` knows; returns the artifact."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def inputs(self, rows: int) -> dict[str, np.ndarray]:
         """That many rows, the same each time."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def expected(self, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         """What the model answers, by another way than the engine."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def outputs(self) -> tuple[TensorSpec, ...]:
         """Names, datatypes and shapes of the answers."""
-        raise NotImplementedError
 
     def wrong(self) -> dict[str, np.ndarray]:
         """Inputs that do not fit the model."""
