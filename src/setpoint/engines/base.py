@@ -84,9 +84,6 @@ class Engine(Protocol):
         ...
 
 
-__all__ = ["Arrays", "Engine", "EngineOptions", "Executable"]
-
-
 def one_line(error: BaseException, most_characters: int = 200) -> str:
     """What a library said, for a message of one line, cut where it is long; the error's type where it said nothing."""
     text = " ".join(str(error).split())

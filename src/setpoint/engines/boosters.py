@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from setpoint.core import InvalidConfiguration, ModelError
-from setpoint.engines.base import Arrays, EngineOptions
+from setpoint.engines.base import Arrays, EngineOptions, one_line
 from setpoint.engines.declared import DeclaredTensor
 from setpoint.engines.devices import CPU, need_cpu
 from setpoint.machine import rss_bytes
@@ -145,5 +145,4 @@ def loading(library: str, version: str, artifact: Path, options: EngineOptions) 
     except InvalidConfiguration:
         raise
     except Exception as error:
-        said = " ".join(str(error).split())[:200]
-        raise ModelError(f"{artifact.name} cannot be loaded by {library} {version}: {said}") from error
+        raise ModelError(f"{artifact.name} cannot be loaded by {library} {version}: {one_line(error)}") from error

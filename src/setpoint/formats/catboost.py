@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from setpoint.core import InvalidConfiguration, ModelError
-from setpoint.engines import EngineOptions, boosters
+from setpoint.engines import EngineOptions, boosters, one_line
 from setpoint.formats.base import PackedModel, PackOptions
 from setpoint.formats.booster import Source, pack_booster
 from setpoint.formats.forest import Thresholds
@@ -64,7 +64,7 @@ def _graph(executable: Any, place: Path) -> tuple[bytes | None, str]:
         executable.booster.save_model(str(place), format="onnx")
         model = onnx.load_model(place)
     except Exception as error:  # the library's own class; it refuses what it cannot say
-        return None, f"it cannot be exported: {' '.join(str(error).split())[:150]}"
+        return None, f"it cannot be exported: {one_line(error, 150)}"
     finally:
         place.unlink(missing_ok=True)
     drop_zip_maps(model)

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from setpoint.core import InvalidConfiguration
+from setpoint.engines import one_line
 
 _ROWS = 255
 _ANCHORS = ("support_vectors_", "_fit_X", "cluster_centers_", "theta_", "means_", "X_train_")
@@ -39,7 +40,7 @@ def made_up_rows(estimator: Any, columns: int) -> Rows:
         try:
             _ask(estimator, candidate)
         except Exception as error:  # the estimator's own code
-            problem = problem or " ".join(str(error).split())[:200]
+            problem = problem or one_line(error)
             continue
         return candidate
     raise InvalidConfiguration(

@@ -31,7 +31,7 @@ from setpoint.core import (
     Signature,
     Variant,
 )
-from setpoint.engines import EngineOptions, load_onnx
+from setpoint.engines import EngineOptions, load_onnx, one_line
 from setpoint.formats.base import PackedModel
 from setpoint.formats.forest import OPSETS
 from setpoint.formats.proof import Trial, prove
@@ -237,7 +237,7 @@ def _graph(estimator: Any, shape: TableShape, title: str) -> bytes:
                 estimator, name=title, initial_types=types, target_opset=OPSETS, options=options
             )
     except Exception as error:  # converters raise whatever they meet
-        raise ConversionMismatch(f"it cannot be converted to ONNX ({' '.join(str(error).split())[:150]})") from error
+        raise ConversionMismatch(f"it cannot be converted to ONNX ({one_line(error, 150)})") from error
     _rename_inputs(model, shape)
     return bytes(model.SerializeToString(deterministic=True))
 

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from setpoint.core import DATATYPES, ConversionMismatch, InvalidConfiguration, ModelError, datatype_of
-from setpoint.engines import Arrays, DeclaredTensor, EngineOptions, load_onnx
+from setpoint.engines import Arrays, DeclaredTensor, EngineOptions, load_onnx, one_line
 from setpoint.formats.inputs import load_npz
 from setpoint.formats.onnx import precision_of
 from setpoint.formats.probe import probe, probe_loaded
@@ -203,8 +203,7 @@ def _convert(program: Any, names: list[str], answers: dict[str, Any], artifact: 
             )
             model = made.model_proto
     except Exception as error:  # the exporter raises whatever it meets
-        said = " ".join(str(error).split())[:200] or type(error).__name__
-        raise ConversionMismatch(f"it has no exact ONNX form ({said}); {_REMEDY}") from error
+        raise ConversionMismatch(f"it has no exact ONNX form ({one_line(error)}); {_REMEDY}") from error
     _strip(model)
     artifact.write_bytes(model.SerializeToString(deterministic=True))
     return precision_of(model)
