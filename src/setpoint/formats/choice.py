@@ -91,11 +91,10 @@ def compare_speed(
             break
         for rows in sizes:
             if round_ % 2:  # whoever comes second finds the caches as the other left them
-                later, sooner = _visit_ns((second, first), rows, runs[rows], clock_ns)
-                visits[rows].append((sooner, later))
+                second_ns, first_ns = _visit_ns((second, first), rows, runs[rows], clock_ns)
             else:
-                sooner, later = _visit_ns((first, second), rows, runs[rows], clock_ns)
-                visits[rows].append((sooner, later))
+                first_ns, second_ns = _visit_ns((first, second), rows, runs[rows], clock_ns)
+            visits[rows].append((first_ns, second_ns))
     return Comparison(tuple(_timed(rows, pairs) for rows, pairs in visits.items()))
 
 

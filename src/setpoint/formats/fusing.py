@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from setpoint.authoring import FUSED_OUTPUTS, Image, Pipeline, Tokens, pixels, raw_pixels
-from setpoint.core import ModelError, SetpointError
+from setpoint.core import ModelError, SetpointError, Signature
 from setpoint.engines import EngineOptions, engine, load_onnx
 from setpoint.formats import fused as fusion
 from setpoint.formats.choice import Comparison, compare_speed, remembered
@@ -138,8 +138,6 @@ def _inputs(pipeline: Pipeline, source: Any, plain: Path, rows: list[Any]) -> tu
         values = pixels(images, pipeline.image).astype(spec.spec.type.dtype)
         return {spec.name: values}, {fusion.PIXELS: raw_pixels(images, pipeline.image)}
     assert pipeline.text is not None
-    from setpoint.core import Signature
-
     takes = Signature(tuple(tensor.spec for tensor in source.inputs), (), batched=False)
     tokens, _ = Tokens(pipeline.text, plain / pipeline.text.tokenizer, takes)(rows)
     return tokens, tokens
