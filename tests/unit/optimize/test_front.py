@@ -3,6 +3,7 @@
 import msgspec
 import pytest
 
+from setpoint.cli.optimize_report import serving
 from setpoint.core import Objective
 from setpoint.optimize import front
 from setpoint.optimize.profiler import Candidate, Measured
@@ -147,3 +148,12 @@ def test_what_may_be_lost_is_stated_where_the_objective_did_not_say() -> None:
     assert front.with_drop(Objective.parse("p99<=5ms")) == Objective.parse("p99<=5ms, drop<=1%")
     stated = Objective.parse("p99<=5ms, drop<=0.2%")
     assert front.with_drop(stated) == stated
+
+
+def test_the_command_that_serves_says_on_what_it_was_found_and_what_was_chosen_without_an_objective(entry) -> None:
+    entries = [entry("fp32", SLOW), entry("int8", FAST, loss=0.004)]
+    found = study(entries, P99_20)
+    assert serving("m", found, P99_20, "cpu") == 'setpoint serve m --objective "p99<=20ms, drop<=1%"'
+    assert serving("m", found, P99_20, "cuda").endswith(" --device cuda")
+    free = study(entries, None)
+    assert serving("m", free, None, "cpu") == "setpoint serve m --variant int8 --workers 1 --threads 2"
