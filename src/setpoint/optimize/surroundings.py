@@ -28,7 +28,8 @@ _WOKEN_NS = 300_000
 _TOGETHER_PER_S = 1_300
 """A node that is woken for a request finds its caches full of the model's numbers, and turns its loop for it alone: so
 much more for the first, half of it at that rate, little where requests come together. Fitted to what the node took
-beside busy workers (``benchmarks/optimize/predicted.py``): 328 µs at 280 requests/s, 176 at 1,480, 63 at 10,800."""
+beside busy workers (``benchmarks/optimize/predicted.py``): 328 µs at 280 requests/s, 176 at 1,480, 63 at 10,800. Of the
+37,857 above it says too much: a node at its limit does not sleep, so nobody wakes it."""
 _ELEMENT = 0.123456
 """Numbers in answers have some digits: rounder ones are written faster."""
 _TRIES, _SPENT_MOST_NS = 50, 50_000_000
@@ -58,6 +59,7 @@ def surroundings_of(signature: Signature, arrays: Sequence[NDArray[Any]]) -> Sur
     Args:
         signature: of the model.
         arrays: one for each input, in the signature's order; where there is a batch axis the first row is taken.
+            Of answers the signature alone is known: their free axes count as 1 long.
 
     Returns:
         with the least of several timings, since whatever disturbs one makes it longer; without the timing where tensors
