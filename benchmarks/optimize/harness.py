@@ -23,13 +23,14 @@ from setpoint.optimize.answers import Answers, answers_of
 from setpoint.optimize.feed import Examples, Feed, read_examples
 from setpoint.optimize.forecast import forecast
 from setpoint.optimize.makers import Made
+from setpoint.optimize.measuring import layouts_of
 from setpoint.optimize.metrics import Judge, UserMetric, Verdict
-from setpoint.optimize.optimizer import layouts_of, rules_for
+from setpoint.optimize.optimizer import rules_for
 from setpoint.optimize.profiler import Candidate, Measured, Profiler
-from setpoint.optimize.staging import Staging
+from setpoint.optimize.staging import Staging, files_of, link
 from setpoint.optimize.study import Entry, Point
 from setpoint.optimize.surroundings import surroundings_of
-from setpoint.registry import Registry
+from setpoint.registry import VARIANT_FOLDER, Registry
 
 
 class Found(msgspec.Struct, frozen=True):
@@ -49,7 +50,7 @@ class Harness:
     Args:
         reference: of the bundle; its variant `fp32` is the original.
         data: `.npz` with the rows; labels in it, if any, are the right answers.
-    most_rows: to judge with.
+        most_rows: to judge with.
     """
 
     def __init__(self, reference: str, data: Path, most_rows: int = 1 << 30) -> None:
@@ -125,7 +126,7 @@ class Harness:
         with tempfile.TemporaryDirectory(prefix="setpoint-compare-") as workdir:
             staging = Staging(self.bundle, self.registry.folder(self.bundle), Path(workdir))
             for variant in self.manifest.variants:
-                if variant.artifact.startswith("variants/"):
+                if variant.artifact.startswith(f"{VARIANT_FOLDER}/"):
                     self._place(variant.artifact, staging.folder)
             entries = [staging.original()]
             entries += [Entry(each, "ours") for each in self.manifest.variants if each.name in variants]
@@ -133,8 +134,6 @@ class Harness:
             return asyncio.run(self._compare(staging.folder, entries, metric, objective, budget_s))
 
     def _place(self, artifact: str, folder: Path) -> None:
-        from setpoint.optimize.staging import files_of, link
-
         (folder / artifact).parent.mkdir(parents=True, exist_ok=True)
         for file in files_of(self.registry.folder(self.bundle) / artifact):
             link(file, (folder / artifact).parent / file.name)

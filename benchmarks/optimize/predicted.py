@@ -221,7 +221,7 @@ def report(kept: dict[str, Any]) -> str:
 
 def _busiest(kept: dict[str, Any]) -> str:
     notes = [record["busy"] for record in kept.values()]
-    return f"{max(notes)} at most."
+    return f"{max(notes, key=lambda note: float(note.split()[0]))} at most."
 
 
 if __name__ == "__main__":

@@ -17,8 +17,9 @@ import time
 from pathlib import Path
 from typing import Any
 
+from harness import Harness
 from models import MODELS, agreement_rows, prepare
-from shared import BUILD, OBJECTIVES, SETPOINT, busy_note, busy_now, environment, result_file, say, write_docs
+from shared import BUILD, OBJECTIVES, SETPOINT, busy_note, busy_now, environment, result_file, say, study_of, write_docs
 from tables import loss_text, model_table, reached, summary
 
 BUDGETS = {"magika": "150s", "minilm": "240s", "digits": "60s", "digits-cnn": "90s"}
@@ -80,12 +81,7 @@ def optimize(name: str, arguments: argparse.Namespace) -> bool:
 
 def add_agreement(name: str, rows: Path, asked: list[str]) -> None:
     """Beside the labels' verdict, the kept variants' likeness to the original's own answers, without labels."""
-    import os
-
-    os.environ.update(environment())
-    from harness import Harness
-
-    study = json.loads(result_file(name).read_text())
+    study = study_of(name)
     harness = Harness(study["stored"], rows)
     found = harness.judge([entry["variant"]["name"] for entry in study["entries"] if not entry["dropped"]], "cosine")
     study["agreement"] = found
@@ -94,7 +90,7 @@ def add_agreement(name: str, rows: Path, asked: list[str]) -> None:
 
 def report(names: list[str]) -> str:
     """Everything as Markdown."""
-    studies: dict[str, Any] = {name: json.loads(result_file(name).read_text()) for name in names}
+    studies: dict[str, Any] = {name: study_of(name) for name in names}
     parts = [summary(studies)]
     for name, study in studies.items():
         parts.append(model_table(name, study))

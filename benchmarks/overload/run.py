@@ -266,10 +266,8 @@ def best_layout(workload: Workload, variant: str) -> tuple[int, int, float]:
 
 def fastest(workload: Workload, least_accuracy: float) -> str:
     """The variant that holds most, of those that are accurate enough."""
-    command = [SETPOINT, "inspect", workload.name, "--json"]
-    done = subprocess.run(command, env=setpoint_environment(), capture_output=True, text=True, check=True)
-    variants = json.loads(done.stdout)["manifest"]["variants"]
-    names = [each["name"] for each in variants if each.get("accuracy", 1.0) >= least_accuracy]
+    variants = Registry(WORK / "home").resolve(workload.name).manifest.variants
+    names = [each.name for each in variants if each.accuracy >= least_accuracy]
     return max(names, key=lambda name: best_layout(workload, name)[2])
 
 
