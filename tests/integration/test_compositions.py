@@ -100,6 +100,17 @@ def many(pack: Pack, tmp_path: Path) -> Callable[..., str]:
     return make
 
 
+def fan(many: Callable[..., str], name: str) -> str:
+    """Rows that are made, doubled in batches, and gathered again."""
+    steps = [
+        step("split", "split.py", counts="counts"),
+        step("work", "double.onnx", x="split.rows"),
+        step("gather", "gather.py", rows="work", owner="split.owner"),
+    ]
+    files = {"split.py": SPLIT, "gather.py": GATHER, "double.onnx": scale(2)}
+    return many(name, ["counts"], steps, {"sum": "gather", "rows": "work"}, files)
+
+
 def test_every_kind_of_graph_answers_as_its_models_would_alone(many: Callable[..., str], serve: Serve) -> None:
     files = {"double.onnx": scale(2), "triple.onnx": scale(3), "minus.onnx": scale(-1), "total.onnx": total()}
     labels = {f"label{shift}.onnx": label(shift, 3) for shift in (0, 1)}
@@ -145,18 +156,7 @@ def test_every_kind_of_graph_answers_as_its_models_would_alone(many: Callable[..
         {"y": "either", "judged": "judge"},
         files,
     )
-    fan = many(
-        "fan",
-        ["counts"],
-        [
-            step("split", "split.py", counts="counts"),
-            step("work", "double.onnx", x="split.rows"),
-            step("gather", "gather.py", rows="work", owner="split.owner"),
-        ],
-        {"sum": "gather", "rows": "work"},
-        {**files, "split.py": SPLIT, "gather.py": GATHER},
-    )
-    node = serve(sequence, ensemble, vote, branch, fan)
+    node = serve(sequence, ensemble, vote, branch, fan(many, "fan"))
     x = [[1.0, 2.0], [-3.0, 1.0], [0.5, 0.25]]
     assert infer(node, "sequence", tensor("x", x)) == {"y": (6 * np.array(x)).tolist()}
     given = infer(node, "ensemble", tensor("x", x))
@@ -254,13 +254,7 @@ def test_grpc_serves_a_composition_as_any_other_model(many: Callable[..., str], 
 def test_the_failure_of_a_step_is_told_with_its_name_and_harms_nobody_else(
     many: Callable[..., str], serve: Serve
 ) -> None:
-    steps = [
-        step("split", "split.py", counts="counts"),
-        step("work", "double.onnx", x="split.rows"),
-        step("gather", "gather.py", rows="work", owner="split.owner"),
-    ]
-    files = {"split.py": SPLIT, "gather.py": GATHER, "double.onnx": scale(2)}
-    node = serve(many("fails", ["counts"], steps, {"sum": "gather"}, files), workers=2)
+    node = serve(fan(many, "fails"), workers=2)
     path = "/v2/models/fails/infer"
     refused = node.ask("POST", path, {"inputs": [tensor("counts", [-1], "INT64")]})
     assert (refused.status, refused.error) == (400, "step 'split': a count is below 0")
