@@ -86,7 +86,7 @@ class Run:
     """One request's way. Not begun before ``begin``, and nothing of it is left anywhere after its end.
 
     Attributes:
-        request: the client's.
+        request: the client's; it has a deadline.
         times: of the steps that are done, in the order in which they were.
         started_ns: when the first worker was given something of it, of those that have answered; 0 before.
     """
@@ -245,12 +245,10 @@ class Run:
                 return
 
     def _submit(self, asked: StepRequest) -> None:
-        deadline_ns = self.request.deadline_ns
-        if deadline_ns:
-            asked.timeout_ns = deadline_ns - self._host.now_ns()
-            if asked.timeout_ns <= 0:
-                where = self._graph.steps[asked.place].where
-                raise DeadlineExceeded(f"{where}: the request's deadline passed before it began")
+        asked.timeout_ns = self.request.deadline_ns - self._host.now_ns()
+        if asked.timeout_ns <= 0:
+            where = self._graph.steps[asked.place].where
+            raise DeadlineExceeded(f"{where}: the request's deadline passed before it began")
         self._asked[asked] = None
         try:
             asked.part.submit(asked)
@@ -266,8 +264,9 @@ class Run:
                 self._values[number] = held
         if ready.part is not None and not ready.step.batched:
             self._check_rows(ready.gives, ModelError, f"{ready.where} gave")
-        for number in {*ready.takes, ready.condition} - {-1}:
-            self._used(number, [*ready.takes, ready.condition].count(number))
+        for number in (*ready.takes, ready.condition):
+            if number >= 0:
+                self._used(number)
         following = self._steps.done(place)
         if self._steps.over:
             self._complete()
@@ -276,8 +275,8 @@ class Run:
             if not self.over:
                 self._step(follower)
 
-    def _used(self, number: int, times: int) -> None:
-        self._uses[number] -= times
+    def _used(self, number: int) -> None:
+        self._uses[number] -= 1
         held = self._values[number]
         if not self._uses[number] and held is not None and number >= len(self._graph.inputs):
             self._hold(-size_bytes(held.array))
