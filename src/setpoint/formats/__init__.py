@@ -14,8 +14,6 @@ from typing import Any
 from setpoint.core import InvalidConfiguration, Signature, UnknownFormat
 from setpoint.engines import offers
 from setpoint.formats.base import ENGINES, Format, PackedModel, PackOptions
-from setpoint.formats.isolated import pack_isolated
-from setpoint.formats.labels import labelled
 
 ENTRY_POINT_GROUP = "setpoint.formats"
 
@@ -51,6 +49,20 @@ def write_function(function: Callable[..., Any], folder: Path) -> Path:
     from setpoint.formats.python_function import write_function as write
 
     return write(function, folder)
+
+
+def pack_isolated(source: Path, options: PackOptions, workdir: Path, memory: Path | None = None) -> PackedModel:
+    """Like ``pack``, in a child process; see ``isolated.pack_isolated``."""
+    from setpoint.formats.isolated import pack_isolated as packed  # not needed to serve what is packed
+
+    return packed(source, options, workdir, memory)
+
+
+def labelled(packed: PackedModel, file: Path) -> PackedModel:
+    """The same model, with names for the classes of an output; see ``labels.labelled``."""
+    from setpoint.formats.labels import labelled as named
+
+    return named(packed, file)
 
 
 def read_rows(path: Path, signature: Signature) -> tuple[dict[str, Any], dict[str, Any]]:
