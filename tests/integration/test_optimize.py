@@ -15,6 +15,7 @@ from onnx import TensorProto, helper, numpy_helper
 from sklearn.datasets import load_digits
 from sklearn.linear_model import LogisticRegression
 
+import setpoint as sp
 from setpoint.cli.main import main
 from setpoint.core import InvalidConfiguration, Objective
 from setpoint.machine import engine_fingerprint, read_machine
@@ -342,6 +343,12 @@ def test_the_command_that_it_names_next_serves_what_was_found(classifier, home, 
         chosen = json.loads((registry.folder(stored) / EVIDENCE).read_text())["chosen"]
         assert (model["workers"], model["threads"]) == (chosen["workers"], chosen["threads"])
         assert f"--variant {chosen['variant']} " in lines["next"], "or the most accurate one would answer"
+
+
+def test_from_python_it_is_optimised_where_that_is_asked_for(classifier, home) -> None:
+    with sp.serve(classifier, objective="p99<=5s, drop<=1%", optimize=True, budget_s=2) as service:
+        assert [(each.name, each.version) for each in service.client.models()] == [("digits", "2")]
+    assert not home.exists(), "it leaves nothing in the user's registry"
 
 
 def test_bench_shows_the_worker_beside_the_bare_engine(classifier, home, capsys) -> None:

@@ -114,7 +114,7 @@ def serve(
         sample: ``.npz`` of real rows to check a conversion with.
         optimize: where the objective says what may be lost, make and measure variants first, as the command does on
             its own. Not here: a call in a notebook or a test is expected back in seconds, and of a path or an object
-            nothing is remembered.
+            nothing is remembered. A version of the registry that is asked for, as in ``name:3``, is served as it is.
         data: ``.npz`` of examples to judge them by.
         budget_s: for making and measuring them.
 
@@ -132,7 +132,10 @@ def serve(
     folder = tempfile.TemporaryDirectory(prefix="setpoint-serve-")
     try:
         home, bundle = _bundle(source, name, options, Path(folder.name))
-        arguments = ["serve", bundle.reference, "--host", host, "--port", str(port), "--workers", str(workers)]
+        free = home is not None or source == bundle.name
+        # A version that is asked for is served as it is; and a path of that name would be taken for what is meant.
+        asked = bundle.name if optimize and free and not Path(bundle.name).exists() else bundle.reference
+        arguments = ["serve", asked, "--host", host, "--port", str(port), "--workers", str(workers)]
         arguments += ["--device", device]
         arguments += [] if threads is None else ["--threads", str(threads)]
         arguments += [] if objective is None else ["--objective", objective]
