@@ -105,7 +105,7 @@ def optimized(model: ModelConfig, source: str, terms: FirstUse, registry: Regist
         )
     if objective is None or not limited or not terms.optimize or model.variant:
         return bundle
-    found = _remembered(model, objective, terms, registry)
+    found = _remembered(model, source, objective, terms, registry)
     if found is not None:
         if found.digest != bundle.digest:
             say("optimised", f"before: {found.reference}, with {_names(found)}")
@@ -147,11 +147,20 @@ def _judged_elsewhere(model: ModelConfig, registry: Registry) -> Bundle | None:
     return None
 
 
-def _remembered(model: ModelConfig, objective: Objective, terms: FirstUse, registry: Registry) -> Bundle | None:
-    """The newest version with the same files that was optimised here for such an objective."""
+def _is_version(source: str, bundle: Bundle) -> bool:
+    """Whether the user named this very version, by number, alias or digest: then no other takes its place."""
+    return source.startswith((f"{bundle.name}:", f"{bundle.name}@")) and not Path(source).exists()
+
+
+def _remembered(
+    model: ModelConfig, source: str, objective: Objective, terms: FirstUse, registry: Registry
+) -> Bundle | None:
+    """The newest version with the same files that was optimised here for such an objective, or the one that was named
+    if it was."""
     bundle = model.bundle
     data_digest = digest_of_file(terms.data) if terms.data is not None else ""
-    for each in (bundle, *itertools.islice(registry.versions(bundle.name), _LOOK_BACK_VERSIONS)):
+    most = 0 if _is_version(source, bundle) else _LOOK_BACK_VERSIONS
+    for each in (bundle, *itertools.islice(registry.versions(bundle.name), most)):
         same = each.own_files == bundle.own_files and each.manifest.endpoints == bundle.manifest.endpoints
         if not same or not measured_here(each, model.device):
             continue
@@ -180,7 +189,7 @@ def _why_not(bundle: Bundle, source: str, terms: FirstUse, device: str) -> str:
         return f"without --data nothing is known that a model of {original.engine} takes"
     if "," in device:
         return f"variants are measured on one device, not on {device}"
-    if source.startswith((f"{bundle.name}:", f"{bundle.name}@")) and not Path(source).exists():
+    if _is_version(source, bundle):
         return f"this version was asked for by name; setpoint optimize {source} makes another"
     return ""
 

@@ -19,9 +19,10 @@ from setpoint.core import (
     TensorSpec,
     Variant,
 )
+from setpoint.formats import PackedModel
 from setpoint.machine import engine_fingerprint
 from setpoint.node import ModelConfig
-from setpoint.registry import Bundle, Registry
+from setpoint.registry import EVIDENCE, Bundle, Registry
 
 THEN = Evidence("p99<=20ms, drop<=1%", 0.99, promised=True, data_digest="sha256:then")
 NOT_JUDGED = msgspec.structs.replace(THEN, promised=False, data_digest="")
@@ -126,3 +127,26 @@ def test_data_without_a_loss_to_allow_or_that_do_not_exist_are_a_mistake(tmp_pat
     (tmp_path / "absent.npz").touch()
     with pytest.raises(InvalidConfiguration, match="only an objective that says what may be lost takes any"):
         asked(tmp_path, bundle(), "p99<=20ms", terms=absent)
+
+
+def stored(registry: Registry, folder: Path, found: Bundle, evidence: Evidence | None = None) -> Bundle:
+    folder.mkdir()
+    (folder / "model.onnx").write_bytes(b"the same file")
+    files = {"model.onnx": folder / "model.onnx"}
+    if evidence is not None:
+        files[EVIDENCE] = folder / EVIDENCE
+        files[EVIDENCE].write_bytes(msgspec.json.encode(evidence))
+    return registry.add(PackedModel(found.manifest, files, "model"), "model")[0]
+
+
+def test_what_was_found_serves_in_place_of_its_original_but_not_of_a_version_that_was_named(tmp_path: Path) -> None:
+    registry = Registry(tmp_path / "home")
+    original = stored(registry, tmp_path / "packed", bundle())
+    found = stored(registry, tmp_path / "found", bundle(profile(engine_fingerprint("onnxruntime"))), THEN)
+    served, said = asked(tmp_path, original, "p99<=20ms, drop<=1%")
+    assert served.version == found.version == 2
+    assert said == ["before: model:2, with fp32"]
+    served, said = asked(tmp_path, original, "p99<=20ms, drop<=1%", "model:1")
+    assert served is original, "or nobody could go back to it"
+    assert "this version was asked for by name" in said[0]
+    assert asked(tmp_path, found, "p99<=20ms, drop<=1%", "model:2") == (found, [])
