@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from setpoint.core import Objective, Signature, TensorSpec
-from setpoint.optimize.forecast import forecast
+from setpoint.optimize.forecast import forecast, outcome_at
 from setpoint.optimize.study import Point
 from setpoint.optimize.surroundings import Surroundings, surroundings_of
 
@@ -40,6 +40,22 @@ def test_a_looser_bound_holds_more(entry) -> None:
 def test_what_no_batch_keeps_is_held_at_no_rate(entry) -> None:
     point = held(entry, {1: 80.0, 4: 200.0})
     assert (point.rate_per_s, point.rows) == (0.0, 0)
+
+
+@pytest.mark.parametrize(("processors", "waits_ms"), [(1, 1.4), (2, 2.8), (64, 5.6)])
+def test_the_slowest_answers_wait_for_a_core_but_not_beyond_the_bound(
+    entry, monkeypatch: pytest.MonkeyPatch, processors: int, waits_ms: float
+) -> None:
+    monkeypatch.setattr("os.cpu_count", lambda: processors)
+    (measured,) = entry("fp32", {1: 4.0}, layouts=((1, 1),)).measured
+    point, at_ease = Point("fp32", 1, 1, 1, 0.0, 0.0, 1.0), Surroundings(0, 0)
+    roomy, tight = (
+        outcome_at(1.0, point, measured.profile, Objective.parse(goal), 1, at_ease).p99_ms
+        for goal in ("p99<=60ms", "p99<=5ms")
+    )
+    run_ms = roomy - waits_ms
+    assert 4.0 <= run_ms < 5.0
+    assert tight == pytest.approx(min(run_ms + waits_ms, 5.0), abs=0.01)
 
 
 def test_a_tiny_model_is_held_back_by_the_node_and_not_by_its_arithmetic(entry) -> None:

@@ -41,6 +41,11 @@ class MakerJob(msgspec.Struct, frozen=True):
     key: str = ""
 
     @property
+    def journal(self) -> Path | None:
+        """The file of a search's trials; None where nothing is noted."""
+        return self.notes / f"{self.key}.journal" if self.notes is not None else None
+
+    @property
     def saturates(self) -> bool:
         """Whether 8-bit products overflow their 16-bit sums here: x86 without VNNI. Then weights must have 7 bits.
 

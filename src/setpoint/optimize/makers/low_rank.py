@@ -138,7 +138,7 @@ def _searched(
             try_out=try_out,
             error_limit=error,
             seconds=SEARCH_SHARE * (end_s - time.monotonic()),
-            storage=job.notes / f"{job.key}.journal" if job.notes else None,
+            storage=job.journal,
             key=job.key,
         )
     )

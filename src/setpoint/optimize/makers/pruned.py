@@ -144,7 +144,7 @@ class Pruning:
                 try_out=try_out,
                 error_limit=error,
                 seconds=SEARCH_SHARE * (self._end_s - time.monotonic()),
-                storage=job.notes / f"{job.key}.journal" if job.notes else None,
+                storage=job.journal,
                 key=job.key,
             )
         )

@@ -191,7 +191,7 @@ def _narrowed(way: _Way, ranked: list[list[str]], best: _Try) -> _Try:
             try_out=try_out,
             error_limit=error_limit,
             seconds=_SEARCH_SHARE * job.seconds,
-            storage=job.notes / f"{job.key}.journal" if job.notes else None,
+            storage=job.journal,
             key=job.key,
         )
     )
