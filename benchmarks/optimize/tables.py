@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 from shared import best_of, table
+
+from setpoint.core import Profile
 
 WANTED = 2.0
 HEAD = ("variant", "w × t", "1 row p50 / p99 ms", "best batch", "rows/s", "times", "held/s", "MiB", "loss (95 %)", "")
@@ -25,8 +28,8 @@ def _line(study: Any, entry: Any) -> tuple[str, ...]:
     measured = _shown(study, entry)
     if measured is None:
         return name, *[""] * 7, loss, entry["dropped"][:100] or "not measured"
-    profile, candidate = measured["profile"], measured["candidate"]
-    first, best = profile["latency"][0], _best(profile)
+    profile, candidate = msgspec.convert(measured["profile"], Profile), measured["candidate"]
+    first, best = profile.latency[0], profile.best
     layout = f"{candidate['workers']} × {candidate['threads']}"
     point = _point(study, name, candidate)
     chosen = study["chosen"]
@@ -34,12 +37,12 @@ def _line(study: Any, entry: Any) -> tuple[str, ...]:
     return (
         name,
         layout,
-        f"{first['p50_ms']:.3g} / {first['p99_ms']:.3g}",
-        f"{best['rows']} in {best['p50_ms']:.3g} ms",
-        f"{candidate['workers'] * best['rows'] / best['p50_ms'] * 1e3:,.0f}",
+        f"{first.p50_ms:.3g} / {first.p99_ms:.3g}",
+        f"{best.rows} in {best.p50_ms:.3g} ms",
+        f"{candidate['workers'] * best.rows_per_s:,.0f}",
         f"{measured['speedup']:.2f}",
         f"{point['rate_per_s']:,.0f}" if point and point["rows"] else "no" if point else "",
-        f"{profile['memory_bytes'] / 2**20:.1f}",
+        f"{profile.memory_bytes / 2**20:.1f}",
         loss,
         f"dropped: {entry['dropped'][:100]}" if entry["dropped"] else mark,
     )
@@ -51,8 +54,7 @@ def _shown(study: Any, entry: Any) -> Any | None:
 
     def worth(measured: Any) -> tuple[float, float]:
         point = _point(study, entry["variant"]["name"], measured["candidate"])
-        best = _best(measured["profile"])
-        rate = measured["candidate"]["workers"] * best["rows"] / best["p50_ms"]
+        rate = measured["candidate"]["workers"] * msgspec.convert(measured["profile"], Profile).best.rows_per_s
         return (point["rate_per_s"] if point else 0.0), rate
 
     return max(working, key=worth, default=None)
@@ -61,10 +63,6 @@ def _shown(study: Any, entry: Any) -> Any | None:
 def _point(study: Any, variant: str, candidate: Any) -> Any | None:
     wanted = (variant, candidate["workers"], candidate["threads"])
     return next((p for p in study["points"] if (p["variant"], p["workers"], p["threads"]) == wanted), None)
-
-
-def _best(profile: Any) -> Any:
-    return max(profile["latency"], key=lambda point: point["rows"] / point["p50_ms"])
 
 
 def loss_text(verdict: Any) -> str:
