@@ -41,9 +41,9 @@ class RequestReader:
         """
         if raw:
             return self._from_raw(body)
-        if is_form(body):
-            return self._form.arguments(unpack_form(body))
         try:
+            if is_form(body):
+                return self._form.arguments(unpack_form(body))
             return msgspec.structs.astuple(self._decode(body or b"{}"))
         except msgspec.MsgspecError as error:
             raise InvalidRequest(self._sentence(str(error))) from None

@@ -113,6 +113,12 @@ def test_bounds_hold_in_a_form_as_they_do_in_json(fields: dict[str, list[bytes]]
     assert caught.value.message.startswith(said)
 
 
+@pytest.mark.parametrize("body", [b"\0", b"\0\0", b"\0{}", b"\0\x81\xa1\xff\x90", b"\0" + b"\x91" * 5000])
+def test_what_only_begins_as_a_form_does_is_refused(body: bytes) -> None:
+    with pytest.raises(InvalidRequest):
+        READER.arguments(body)
+
+
 def test_a_batched_endpoint_takes_one_part_for_each_row() -> None:
     fields = {"images": [PNG, PNG], "words": [b"a", b"b"], "numbers": [b"1", b"2.5"]}
     images, words, numbers = ROWS.arguments(pack_form(fields))
