@@ -248,7 +248,7 @@ def test_optimising_again_begins_with_the_original(classifier, labelled, makers,
 def test_what_was_made_before_is_not_made_again(classifier, labelled, makers, tmp_path, monkeypatch) -> None:
     cache = tmp_path / "cache"
     first, _ = optimized(classifier, labelled, tmp_path / "a", ("seven-bits",), cache=cache)
-    monkeypatch.setattr("setpoint.optimize.optimizer.make", lambda name, job: pytest.fail(f"{name} was asked again"))
+    monkeypatch.setattr("setpoint.optimize.optimizer.make", lambda name, *_: pytest.fail(f"{name} was asked again"))
     second, stored = optimized(classifier, labelled, tmp_path / "b", ("seven-bits",), cache=cache)
     assert [entry.verdict for entry in first.entries] == [entry.verdict for entry in second.entries]
     assert [entry.size_bytes for entry in first.entries] == [entry.size_bytes for entry in second.entries]
