@@ -9,11 +9,14 @@ import importlib
 import logging
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from setpoint.core import InvalidConfiguration, Signature, UnknownFormat
 from setpoint.engines import offers
 from setpoint.formats.base import ENGINES, Format, PackedModel, PackOptions
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 ENTRY_POINT_GROUP = "setpoint.formats"
 
@@ -77,6 +80,13 @@ def made_up_rows(artifact: Path, rows: int, length: int | None = None) -> dict[s
     from setpoint.formats.rows import made_up_rows as make
 
     return make(artifact, rows, length)
+
+
+def within_rounding(expected: NDArray[Any], actual: NDArray[Any]) -> bool:
+    """Whether arrays differ as 32-bit floats do that were summed in another order; see ``equivalence.compare``."""
+    from setpoint.formats.equivalence import TOLERANCES, compare
+
+    return compare(expected, actual, TOLERANCES["FP32"]).within
 
 
 def set_weights_apart(artifact: Path) -> Path | None:
@@ -159,5 +169,6 @@ __all__ = [
     "read_rows",
     "recognise",
     "set_weights_apart",
+    "within_rounding",
     "write_function",
 ]

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from setpoint.core import Limits, ModelManifest
 from setpoint.engines import CPU
+from setpoint.formats import within_rounding
 from setpoint.optimize.feed import Examples
 from setpoint.optimize.seat import Seat
 
@@ -37,23 +38,9 @@ class Answers(msgspec.Struct, frozen=True):
     run_ms: float
 
 
-_SAME_RELATIVE, _SAME_OF_SCALE = 1e-3, 1e-4
-"""How far 32-bit floats may lie apart that were summed in another order; as for conversions."""
-
-
 def same_answers(expected: dict[str, NDArray[Any]], actual: dict[str, NDArray[Any]]) -> bool:
     """Whether two sets of answers differ by rounding only."""
-    return all(_same(array, actual[name]) for name, array in expected.items())
-
-
-def _same(expected: NDArray[Any], actual: NDArray[Any]) -> bool:
-    if expected.shape != actual.shape:
-        return False
-    if expected.dtype.kind != "f":
-        return bool(np.array_equal(expected, actual))
-    finite = np.abs(expected[np.isfinite(expected)])
-    scale = float(finite.max()) if finite.size else 0.0
-    return bool(np.allclose(actual, expected, rtol=_SAME_RELATIVE, atol=_SAME_OF_SCALE * scale, equal_nan=True))
+    return all(within_rounding(array, actual[name]) for name, array in expected.items())
 
 
 async def answers_of(
