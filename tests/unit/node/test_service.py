@@ -1,6 +1,7 @@
 """What a model's service does with requests when workers answer, fail, die and hang. No process, no waiting."""
 
 import errno
+import gc
 from collections.abc import Callable, Iterator
 
 import numpy as np
@@ -474,3 +475,24 @@ def test_the_end_refuses_what_is_left_and_tells_every_worker(scene):
         stage.service.submit(Call())
     stage.pass_s(60)
     assert stage.workers == [], "nobody is started any more"
+
+
+def test_a_refusal_leaves_nothing_to_the_garbage_collector(scene):
+    """Rings of errors, tracebacks and frames made a node under overload stand still for 23 ms every few seconds."""
+    stage = scene(queue_limit_rows=1)
+    for _ in range(2):  # one runs, one waits
+        stage.submit(Call(endpoint="one"))
+    late = Call(endpoint="one")
+    refused = 0
+    gc.collect()
+    gc.disable()
+    try:
+        for _ in range(20):
+            try:
+                stage.service.submit(late)
+            except QueueFull:
+                refused += 1
+        assert gc.collect() == 0
+    finally:
+        gc.enable()
+    assert refused == 20

@@ -182,8 +182,8 @@ class GrpcServer:
             try:
                 answer = await call(body, context)
             except Exception as error:
-                await self._refuse(context, error)
-                return b""  # nobody is there to read it
+                self._refuse(context, error)
+                return b""  # not sent beside a status that is not OK
             finally:
                 self.in_flight -= 1
             self.responses["OK"] += 1
@@ -196,21 +196,27 @@ class GrpcServer:
             try:
                 await call(message, context)
             except Exception as error:
-                await self._refuse(context, error)
+                self._refuse(context, error)
             else:
                 self.responses["OK"] += 1
 
         return handle
 
-    async def _refuse(self, context: Any, error: Exception) -> None:
-        """End the call with the error's status. What is no error of ours to give is a bug, which is logged."""
+    def _refuse(self, context: Any, error: Exception) -> None:
+        """Let the call end with the error's status. What is no error of ours to give is a bug, which is logged.
+
+        Not by ``context.abort``: it raises, and the library keeps what it raised in rings of frames and tracebacks,
+        forty objects a call, for the garbage collector to stop everything for.
+        """
         if context.done() or context.cancelled():
             return  # the client has left, which also makes writing to it fail
         if not isinstance(error, SetpointError):
             error = InternalError(f"a bug in Setpoint, logged under {self._on_bug(error)}")
         code = _CODES[wire.code_of(error)]
         self.responses[code.name] += 1
-        await context.abort(code, error.message, wire.trailers_of(error))
+        context.set_code(code)
+        context.set_details(error.message)
+        context.set_trailing_metadata(wire.trailers_of(error))
 
 
 def _immediate(call: Callable[[bytes], bytes]) -> Unary:
