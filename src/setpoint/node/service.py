@@ -181,9 +181,12 @@ class ModelService:
         if self.awake and self._cache is None and not self._closing and not self._crew.refusal:
             # What nearly always happens, and so without the calls in which the other cases are told apart.
             refusal = self._scheduler.arrived(request, now_ns)
-            error = None if refusal is None else refusal_error(self.name, refusal)
-            if not self._dispatch.due:
-                self._dispatch.soon()
+            if refusal is not None:
+                error = refusal_error(self.name, refusal)
+            else:
+                error = None
+                if not self._dispatch.due:
+                    self._dispatch.soon()
         else:
             error = self._take(request, now_ns)
         if error is not None:

@@ -64,6 +64,15 @@ class Lane(Generic[T]):
             count += 1
         return count, rows
 
+    def rows_in_turn(self) -> int:
+        """Rows of the requests at the front that were not moved back for what their tenant has had already."""
+        rows = 0
+        for request in self.items:
+            if request.order_ns > request.deadline_ns + request.priority * PRIORITY_STEP_NS:
+                break
+            rows += request.rows
+        return rows
+
     def rows_before(self, order_ns: int) -> int:
         """Rows of the requests that go before a new one of that order."""
         items = self.items

@@ -31,6 +31,8 @@ from setpoint.scheduling.variant_plan import VariantPlan
 T = TypeVar("T", bound=Schedulable)
 _LOOK_AHEAD_BATCHES = 64
 """Batches of the rest that are checked before a slower variant is chosen; beyond it nothing would be learned."""
+_HARDLY_LONGER = 1.1
+"""How much longer a batch of those within their shares may run for rows of those who crowd the queue."""
 
 
 class ObjectivePolicy(Policy[T]):
@@ -183,14 +185,15 @@ class ObjectivePolicy(Policy[T]):
                 and now_ns + best.ns(lane.rows) + self._margin_ns <= lane.items[0].deadline_ns
             ):
                 return self._start(worker, 0, lane, laws, len(lane.items), lane.rows)
-            tightest = self._tightest(lane, self._batch_rows(lane, laws.fastest))
+            target_rows = self._target_rows(lane, laws.fastest)
+            tightest = self._tightest(lane, target_rows)
             limiting = lane.items[tightest]
             budget_ns = limiting.deadline_ns - self._margin_ns - now_ns
             if limiting is self._probe and tightest == 0 and budget_ns > 0:
                 self._probe = None
                 return self._start(worker, laws.fastest_index, lane, laws, 1, limiting.rows)
             hopeless = budget_ns < (laws.fastest.reckoned_ns(limiting.rows) if self._has_objective else 0)
-            picked = None if hopeless else self._pick(lane, laws, budget_ns, pool, now_ns)
+            picked = None if hopeless else self._pick(lane, laws, budget_ns, target_rows, pool, now_ns)
             if picked is None:
                 self._give_up(lane, tightest, laws, pool, now_ns, refused)
                 continue
@@ -209,17 +212,13 @@ class ObjectivePolicy(Policy[T]):
         return Start(worker, variant, requests, rows, int(laws.variants[variant].reckoned_ns(rows)))
 
     def _pick(
-        self, lane: Lane[T], laws: LanePredictions, budget_ns: int, pool: Pool, now_ns: int
+        self, lane: Lane[T], laws: LanePredictions, budget_ns: int, target_rows: int, pool: Pool, now_ns: int
     ) -> tuple[int, int, int] | None:
         """Variant, requests and rows of the next batch; None if its most urgent request must go for the rest."""
         plan = self._plan
         queue_rows = self.queue.rows
         fastest_index = laws.fastest_index
-        most_rows = (
-            self.terms.batch_limit_rows
-            if lane.key is not ALONE and not lane.mixed
-            else self._batch_rows(lane, laws.fastest)
-        )
+        most_rows = self.terms.batch_limit_rows if lane.key is not ALONE and not lane.mixed else target_rows
         for index, prediction in enumerate(laws.variants):
             within = prediction.rows_within(budget_ns)
             if within < lane.items[0].rows and index != fastest_index:
@@ -231,7 +230,7 @@ class ObjectivePolicy(Policy[T]):
             if index != fastest_index:
                 if not plan.allows(index, empties=empties):
                     continue
-            elif rows >= min(self._batch_rows(lane, prediction), lane.rows):
+            elif rows >= min(target_rows, lane.rows):
                 return index, count, rows
             reserve_ns = 0.0 if index == fastest_index else self._reserve.ns
             if self._rest_feasible(lane, count, int(prediction.reckoned_ns(rows) + reserve_ns), pool, now_ns):
@@ -268,6 +267,17 @@ class ObjectivePolicy(Policy[T]):
             return 1
         # Who crowds the queue must not make the runs long that those within their shares wait for and are part of.
         return prediction.brisk_rows if self._shares.uneven else prediction.batch_rows
+
+    def _target_rows(self, lane: Lane[T], prediction: Prediction) -> int:
+        """Rows to aim for in the next batch, with the requests that are first in the lane as it is."""
+        rows = self._batch_rows(lane, prediction)
+        if not (self._shares.uneven and lane.mixed):
+            return rows
+        own_rows = lane.rows_in_turn()
+        if not own_rows:
+            return rows
+        # Those within their shares do not run as long as a batch filled up by others would, where that is longer.
+        return min(rows, max(own_rows, prediction.rows_within(_HARDLY_LONGER * prediction.reckoned_ns(own_rows))))
 
     def _tightest(self, lane: Lane[T], most_rows: int) -> int:
         """Place of the earliest deadline among those that would share a batch; the first, but for mixed orders."""

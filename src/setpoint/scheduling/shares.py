@@ -19,6 +19,9 @@ from setpoint.scheduling.schedulable import Schedulable
 T = TypeVar("T", bound=Schedulable)
 _ACTIVE_NS = 1_000_000_000
 """So long after a tenant's last request others are held to shorter runs for it."""
+_BEHIND = 0.1
+"""Of the allowance that a tenant has left, from which on it counts as within its share. Little, since a queue full of
+others' work is when a tenant that asks for most of its share is served late, and so nearly up to it."""
 _REMEMBERED_NS = 10_000_000_000
 """A tenant counts as active for so long after its last request."""
 
@@ -122,7 +125,7 @@ class FairShares:
             for account in self._accounts.values()
             if now_ns - account.last_ns < _ACTIVE_NS
         ]
-        self.uneven = len(ahead_ns) > 1 and max(ahead_ns) > 0.0 and min(ahead_ns) < -0.5 * self._allowance_ns
+        self.uneven = len(ahead_ns) > 1 and max(ahead_ns) > 0.0 and min(ahead_ns) < -_BEHIND * self._allowance_ns
 
     def forget_idle(self, now_ns: int) -> None:
         """Forget tenants that asked for nothing of late; the last one left is alone again."""

@@ -138,6 +138,25 @@ def test_a_tenant_at_ten_times_its_share_hardly_moves_a_quiet_ones_latency(quiet
     assert under.tenants["noisy"].answered_in_time < 0.2 * under.tenants["noisy"].offered
 
 
+@pytest.mark.parametrize(("law", "shared"), [(FP32, False), (("accelerator", 20.0, 0.2, 0.8), True)])
+def test_who_crowds_the_queue_shares_a_quiet_tenants_batches_only_where_that_hardly_makes_them_longer(
+    law: Law, shared: bool
+) -> None:
+    quiet = mixed = 0
+
+    def look(now_ns: int, action: Action[SimulatedRequest]) -> None:
+        nonlocal quiet, mixed
+        if now_ns > 2_000 * MS and isinstance(action, Start):
+            tenants = {request.tenant for request in action.requests}
+            quiet += "quiet" in tenants
+            mixed += len(tenants) == 2
+
+    held = capacity_per_s(law, 2, 60.0)
+    play([law], [poisson(0.2 * held, "quiet"), poisson(5 * held, "noisy")], seconds=10, watch=look)
+    assert quiet > 100
+    assert (mixed > 0.9 * quiet) if shared else (mixed < 0.05 * quiet)
+
+
 def test_a_tenant_of_three_times_the_weight_is_answered_about_three_times_as_often() -> None:
     greedy = [poisson(3 * CAPACITY, "heavy"), poisson(3 * CAPACITY, "light")]
     outcome, _ = play([FP32], greedy, noisy=True, seconds=30, weights={"heavy": 3.0})
