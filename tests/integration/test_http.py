@@ -265,7 +265,8 @@ def test_a_client_that_does_not_read_is_dropped_and_its_answers_are_not_piled_up
         until(lambda: node.metric("setpoint_http_connections") == 1, 8, "the slow reader was dropped")
         until(lambda: node.metric("setpoint_http_in_flight") == 1, 5)
     grown = node.metric("setpoint_resident_bytes") - before
-    assert grown < (60 << 20 if last else 12 << 20), f"grew by {grown / 2**20:.0f} MiB"
+    # One 20 MB answer needs four times that while it is made, of which the node may keep 64 MiB for the next one.
+    assert grown < (84 << 20 if last else 12 << 20), f"grew by {grown / 2**20:.0f} MiB"
 
 
 # --- leaving ---------------------------------------------------------------------------------------------------------

@@ -289,7 +289,9 @@ class Dispatch:
         """A worker is free again: give it work at once, unless batches are so short that the node is the bottleneck.
 
         Then the requests still to be read in this turn are worth waiting for: fewer, larger batches cost both processes
-        less, and a worker idle for a fraction of a turn is not what anybody waits for.
+        less, and a worker idle for a fraction of a turn is not what anybody waits for. If as many wait as have just
+        run, that batch is large enough: the worker computes it while these answers are written (a seventh more
+        requests/s at 8 connections, a quarter at 4).
         """
         now_ns = self._now_ns()
         batch = self.scheduler.batch_done(slot.index, run_ns, now_ns)
@@ -298,7 +300,7 @@ class Dispatch:
         self._metrics.batches.add(rows, now_ns, run_ns, span_ns, input_ns, batch.predicted_ns, requests)
         if requests == 1:
             slot.lone_run_ns = run_ns
-        if run_ns < _SHORT_RUN_NS:
+        if run_ns < _SHORT_RUN_NS and self.scheduler.waiting_requests < requests:
             self.soon()
         else:
             self.now()
