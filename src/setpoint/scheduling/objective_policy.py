@@ -294,7 +294,7 @@ class ObjectivePolicy(Policy[T]):
         self.requests = self.queue.requests
         if self._shares.several:
             self._shares.left(request)
-        self._reserve.refused_late()
+        self._reserve.was_late()
         reason = Reason.EXPIRED if request.deadline_ns < now_ns else Reason.SHED
         if not pool.workers:
             reason = Reason.NO_WORKER
@@ -321,6 +321,13 @@ class ObjectivePolicy(Policy[T]):
 
     def observe(self, batch: Start[T], run_ns: int, elapsed_ns: int, now_ns: int) -> None:
         """A batch is done."""
+        if self._has_objective:
+            reserve = self._reserve
+            reserve.answered += len(batch.requests)
+            latest_ns = now_ns + self._margin_ns
+            for request in batch.requests:
+                if request.deadline_ns < latest_ns:
+                    reserve.was_late()
         self._predictor.observe(batch.requests[0].lane, batch.variant, batch.rows, run_ns, elapsed_ns, now_ns)
 
     def tick(self, pool: Pool, now_ns: int) -> None:

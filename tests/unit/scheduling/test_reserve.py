@@ -14,7 +14,7 @@ def settled(late_of_hundred: int, spare_ns: float = 20e6, ticks: int = 600) -> f
     reserve = Reserve(BOUND_NS)
     for _ in range(ticks):
         for _ in range(late_of_hundred):
-            reserve.refused_late()
+            reserve.was_late()
         reserve.refused_early += 100 - late_of_hundred
         reserve.relax(TICK_NS, spare_ns)
     return reserve.ns
@@ -28,10 +28,24 @@ def test_without_late_refusals_nothing_is_kept_back_and_with_many_of_them_most_o
 def test_a_late_refusal_now_and_then_is_forgotten() -> None:
     reserve = Reserve(BOUND_NS)
     reserve.relax(TICK_NS, 20e6)
-    reserve.refused_late()
+    reserve.was_late()
     for _ in range(600):
         reserve.relax(TICK_NS, 20e6)
     assert reserve.ns == 0.0
+
+
+def test_late_answers_are_made_up_for_as_late_refusals_are_but_for_a_few() -> None:
+    def kept_back(late_of_thousand: int) -> float:
+        reserve = Reserve(BOUND_NS)
+        for _ in range(600):
+            reserve.answered += 1000
+            for _ in range(late_of_thousand):
+                reserve.was_late()
+            reserve.relax(TICK_NS, 20e6)
+        return reserve.ns
+
+    assert kept_back(1) == 0.0
+    assert kept_back(10) > 10e6
 
 
 @given(st.lists(st.tuples(st.integers(0, 50), st.integers(0, 1000), st.floats(-10e6, 60e6)), max_size=60))
@@ -41,5 +55,5 @@ def test_a_request_always_keeps_some_time_to_wait_in(history: list[tuple[int, in
         reserve.refused_early += early
         reserve.relax(TICK_NS, spare_ns)
         for _ in range(late):
-            reserve.refused_late()
+            reserve.was_late()
         assert 0.0 <= reserve.ns <= max(0.0, 0.7 * spare_ns)
