@@ -4,6 +4,8 @@
 VENV := .venv
 BIN := $(VENV)/bin
 MARK ?= not slow
+# What makes an installation another one; the C source is compiled by it, where there is a compiler.
+INSTALLED := pyproject.toml hatch_build.py src/setpoint/wire/native/numbers.c scripts/venv.sh
 
 .PHONY: help demo test test-torch test-tensorflow test-all lint types bench docs lock clean
 
@@ -48,14 +50,14 @@ lock:  ## write requirements/*.txt from pyproject.toml; ARGS=--upgrade moves to 
 	scripts/lock.sh $(ARGS)
 
 clean:  ## remove what was made here, the environment included
-	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf src/setpoint/wire/native/*.so $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
 
 # Stamps make the second run instant. The development lock holds the demo's packages in the same versions.
-$(VENV)/.ready-demo: requirements/demo.txt pyproject.toml scripts/venv.sh
+$(VENV)/.ready-demo: requirements/demo.txt $(INSTALLED)
 	scripts/venv.sh $(VENV) requirements/demo.txt
 	@touch $@
 
-$(VENV)/.ready-dev: requirements/dev.txt pyproject.toml scripts/venv.sh
+$(VENV)/.ready-dev: requirements/dev.txt $(INSTALLED)
 	scripts/venv.sh $(VENV) requirements/dev.txt
 	@touch $@ $(VENV)/.ready-demo
 

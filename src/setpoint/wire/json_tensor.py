@@ -9,7 +9,7 @@ import math
 import re
 import warnings
 from collections.abc import Generator
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 import numpy as np
@@ -18,9 +18,10 @@ from numpy.typing import NDArray
 
 from setpoint.core import DEFAULT_LIMITS, FREE, InvalidRequest, Limits, RequestTooLarge, TensorSpec
 from setpoint.wire.json_body import decoding, excerpt
-from setpoint.wire.json_numbers import WORTHWHILE_BYTES, WORTHWHILE_ELEMENTS, NotNumbers, NumberReader, OutOfRange
+from setpoint.wire.json_numbers import WORTHWHILE_BYTES, WORTHWHILE_ELEMENTS, NotNumbers, OutOfRange, lists_of
 
 _NESTED = re.compile(rb"\s*\[\s*\[")
+_Result = TypeVar("_Result")
 _LONGEST_AXIS = 2**31 - 1
 _LONGEST_EMPTY_AXIS = 4096
 """Of a tensor without elements: no data stands behind its length, but a model may well compute for each of its rows."""
@@ -44,7 +45,7 @@ class TensorReader:
         if datatype.is_float:
             element = float
         self._spec = spec
-        self._numbers = NumberReader(datatype) if datatype.is_float or datatype.is_integer else None
+        self._has_numbers = datatype.is_float or datatype.is_integer
         self._dtype = datatype.dtype
         # ml_dtypes' bfloat16 takes no None for NaN, and overflows silently.
         self._list_dtype = np.dtype(np.float32) if datatype.name == "BF16" else datatype.dtype
@@ -70,7 +71,7 @@ class TensorReader:
         Raises:
             InvalidRequest: wrong elements, wrong number of them, or ragged.
         """
-        if elements > WORTHWHILE_ELEMENTS and self._numbers is not None:
+        if elements > WORTHWHILE_ELEMENTS and self._has_numbers:
             try:
                 return _finish(self.large(bytes(data), 0, len(memoryview(data)), shape, elements))
             except NotNumbers:
@@ -94,7 +95,7 @@ class TensorReader:
     @property
     def takes_plain_numbers(self) -> bool:
         """Whether ``plain`` reads this input."""
-        return self._numbers is not None and self._list_dtype is self._dtype
+        return self._has_numbers and self._list_dtype is self._dtype
 
     def plain(self, data: bytes, shape: tuple[int, ...]) -> NDArray[Any] | None:
         """Read a flat JSON list of numbers for a known shape; None where it is something else, or does not fit."""
@@ -119,12 +120,15 @@ class TensorReader:
             NotNumbers: read or refused by ``flat_or_nested`` only.
             InvalidRequest: wrong number of elements, a number beyond the datatype.
         """
-        if self._numbers is None:
+        if not self._has_numbers:
             raise NotNumbers
         try:
             if len(shape) > 1 and _NESTED.match(text, start, end):
-                return self._of_shape(self._numbers.nested(memoryview(text)[start:end]), shape)
-            array, count = yield from self._numbers.flat(text, start, end, elements)
+                array, found = yield from lists_of(self._spec.type).nested(text, start, end, elements)
+                if array is None or list(found) != shape:
+                    raise self._wrong_nesting(shape, found)
+                return array
+            array, count = yield from lists_of(self._spec.type).flat(text, start, end, elements)
         except OutOfRange as error:
             raise self._out_of_range() from error
         if array is None:
@@ -137,16 +141,17 @@ class TensorReader:
         Raises:
             InvalidRequest: wrong elements, wrong depth, or ragged.
         """
-        if self._numbers is not None and len(memoryview(data)) > WORTHWHILE_BYTES:
+        if self._has_numbers and len(memoryview(data)) > WORTHWHILE_BYTES:
+            text = bytes(data)
             try:
-                array = self._numbers.nested(bytes(data))
+                large, _ = _finish(lists_of(self._spec.type).nested(text, 0, len(text), self._limits.element_limit))
             except OutOfRange as error:
                 raise self._out_of_range() from error
             except NotNumbers:
                 pass  # read below, or refused there with the reason
             else:
-                if array.ndim == len(self._spec.shape):
-                    return array
+                if large is not None and large.ndim == len(self._spec.shape):
+                    return large
         with decoding(f"the value of input {self._spec.name!r}, {self._spec.datatype}{list(self._spec.shape)}"):
             values = self._decode_nested(data)
         return self._array(values)
@@ -170,10 +175,11 @@ class TensorReader:
 
     def _of_shape(self, array: NDArray[Any], shape: list[int]) -> NDArray[Any]:
         if list(array.shape) != shape:
-            raise InvalidRequest(
-                f"input {self._spec.name!r} has shape {shape}, its data is nested as {list(array.shape)}"
-            )
+            raise self._wrong_nesting(shape, array.shape)
         return array
+
+    def _wrong_nesting(self, shape: list[int], found: tuple[int, ...]) -> InvalidRequest:
+        return InvalidRequest(f"input {self._spec.name!r} has shape {shape}, its data is nested as {list(found)}")
 
     def _wrong_number(self, shape: list[int], elements: int, found: int) -> InvalidRequest:
         return InvalidRequest(
@@ -234,14 +240,14 @@ class TensorReader:
             )
 
 
-def _finish(work: Generator[None, None, NDArray[Any]]) -> NDArray[Any]:
+def _finish(work: Generator[None, None, _Result]) -> _Result:
     """Without letting anybody have a turn."""
     while True:
         try:
             next(work)
         except StopIteration as done:
-            array: NDArray[Any] = done.value
-            return array
+            result: _Result = done.value
+            return result
 
 
 def _is_nested(data: bytes | msgspec.Raw) -> bool:

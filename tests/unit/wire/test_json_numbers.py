@@ -2,7 +2,7 @@
 
 import contextlib
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 from unittest.mock import patch
 
@@ -13,22 +13,41 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from strategies import arrays, dumps, json_values, models, plain, same
 
-from setpoint.core import DATATYPES, FREE, InvalidRequest, Limits, RequestTooLarge, Signature, TensorSpec
-from setpoint.wire import InferRequest, NativeTensorCodec, V2Codec, json_cut, json_numbers, json_tensor
+from setpoint.core import DATATYPES, FREE, Datatype, InvalidRequest, Limits, RequestTooLarge, Signature, TensorSpec
+from setpoint.wire import (
+    InferRequest,
+    NativeTensorCodec,
+    V2Codec,
+    json_cut,
+    json_tensor,
+    native_numbers,
+    simdjson_numbers,
+)
 from setpoint.wire.json_cut import cut
+from setpoint.wire.json_numbers import Elements, Lists, lists_of
 
 NUMBERS = [name for name, datatype in DATATYPES.items() if datatype.is_float or datatype.is_integer]
 
 
+def simdjson_lists(datatype: Datatype) -> Lists:
+    return simdjson_numbers.SimdjsonLists(Elements(datatype))
+
+
+READERS = [simdjson_lists] if native_numbers.native_library() is None else [lists_of, simdjson_lists]
+"""Every reader that is here: the native one where it was built."""
+
+
 @contextlib.contextmanager
-def every_list_is_large() -> Iterator[None]:
+def every_list_is_large(reader: Callable[[Datatype], Lists]) -> Iterator[None]:
     """Lists of any length are cut out, and read in pieces of a few bytes."""
     with (
+        patch.object(json_tensor, "lists_of", reader),
         patch.object(json_tensor, "WORTHWHILE_BYTES", 0),
         patch.object(json_tensor, "WORTHWHILE_ELEMENTS", -1),
         patch.object(json_cut, "_WORTHWHILE_BYTES", 0),
-        patch.object(json_numbers, "_PIECE_BYTES", 5),
-        patch.object(json_numbers, "_SLICE_BYTES", 11),
+        patch.object(simdjson_numbers, "_PIECE_BYTES", 5),
+        patch.object(simdjson_numbers, "_SLICE_BYTES", 11),
+        patch.object(native_numbers, "_SLICE_BYTES", 11),
     ):
         yield
 
@@ -59,10 +78,20 @@ def outcome(codec: V2Codec | NativeTensorCodec, body: bytes) -> InferRequest | N
 
 
 def agree(codec: V2Codec | NativeTensorCodec, body: bytes) -> bool:
-    """Both ways of reading give the same; returns whether it was read."""
+    """All ways of reading give the same; returns whether it was read."""
     with no_list_is_large():
         slowly = outcome(codec, body)
-    with every_list_is_large():
+    read = [agrees(codec, body, slowly, reader) for reader in READERS]
+    return all(read)
+
+
+def agrees(
+    codec: V2Codec | NativeTensorCodec,
+    body: bytes,
+    slowly: InferRequest | None,
+    reader: Callable[[Datatype], Lists],
+) -> bool:
+    with every_list_is_large(reader):
         fast = outcome(codec, body)
     if slowly is None or fast is None:
         assert slowly is fast, body
@@ -200,17 +229,20 @@ def test_many_keys_without_an_end_do_not_take_long() -> None:
     assert cut(text).spans == []
 
 
+@pytest.mark.parametrize("reader", READERS)
 @pytest.mark.parametrize("nested", [False, True])
-def test_an_image_makes_no_object_for_a_number(nested: bool) -> None:
+def test_an_image_makes_no_object_for_a_number(nested: bool, reader: Callable[[Datatype], Lists]) -> None:
     array = np.random.default_rng(1).random((1, 3, 224, 224), np.float32)
     body = infer((TensorSpec("x", "FP32", array.shape), array, plain(array if nested else array.reshape(-1))))
-    with patch.object(json_tensor.TensorReader, "_array", side_effect=AssertionError("a list of objects")):
+    objects = patch.object(json_tensor.TensorReader, "_array", side_effect=AssertionError("a list of objects"))
+    with objects, patch.object(json_tensor, "lists_of", reader):
         request = outcome(codec_of("FP32", *array.shape), body)
     assert request is not None
     assert same(request.arrays[0], array)
 
 
-def test_lists_of_numbers_may_be_longer_than_other_json() -> None:
+@pytest.mark.parametrize("reader", READERS)
+def test_lists_of_numbers_may_be_longer_than_other_json(reader: Callable[[Datatype], Lists]) -> None:
     body = body_of("INT64", "[" + "1000," * 99_999 + "1000]", 100_000)
     codec = codec_of("INT64", FREE, json_limit_bytes=4096)
 
@@ -223,7 +255,12 @@ def test_lists_of_numbers_may_be_longer_than_other_json() -> None:
                 return done.value, slices
             slices += 1
 
-    with patch.object(json_numbers, "_SLICE_BYTES", 1 << 16), patch.object(json_numbers, "_PIECE_BYTES", 1 << 14):
+    with (
+        patch.object(native_numbers, "_SLICE_BYTES", 1 << 16),
+        patch.object(simdjson_numbers, "_SLICE_BYTES", 1 << 16),
+        patch.object(simdjson_numbers, "_PIECE_BYTES", 1 << 14),
+        patch.object(json_tensor, "lists_of", reader),
+    ):
         request, slices = read(body)
     assert request.arrays[0].shape == (100_000,)
     assert slices > 5
