@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 MARK ?= not slow
 # What makes an installation another one; the C source is compiled by it, where there is a compiler.
-INSTALLED := pyproject.toml hatch_build.py src/setpoint/wire/native/numbers.c scripts/venv.sh
+INSTALLED := pyproject.toml hatch_build.py $(wildcard src/setpoint/wire/native/*.[ch]) scripts/venv.sh
 
 .PHONY: help demo test test-torch test-tensorflow test-all lint types bench docs lock clean
 

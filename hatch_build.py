@@ -18,7 +18,8 @@ from typing import Any
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
 FOLDER = Path("src/setpoint/wire/native")
-SOURCE = FOLDER / "numbers.c"
+SOURCES = (FOLDER / "numbers.c", FOLDER / "decimal.h")
+"""The first is compiled and includes the others."""
 LIBRARY = FOLDER / "setpoint_numbers.so"
 FLAGS = ("-O3", "-std=c11", "-fPIC", "-shared", "-fvisibility=hidden")
 TIME_LIMIT_S = 120
@@ -42,8 +43,9 @@ class NativeReaderHook(BuildHookInterface[Any]):
 
 def build(root: Path) -> str:
     """Compile, unless the library is here and newer than its source; returns why it cannot be had, or nothing."""
-    source, library = root / SOURCE, root / LIBRARY
-    if library.exists() and library.stat().st_mtime >= source.stat().st_mtime and not loading_fails(library):
+    library = root / LIBRARY
+    changed = max((root / source).stat().st_mtime for source in SOURCES)
+    if library.exists() and library.stat().st_mtime >= changed and not loading_fails(library):
         return ""
     compiler = shlex.split(os.environ.get("CC", "")) or next(
         ([name] for name in ("cc", "gcc", "clang") if shutil.which(name)), []
@@ -53,7 +55,7 @@ def build(root: Path) -> str:
     made = library.with_suffix(f".{os.getpid()}")  # a process that has the old one open must not see it change
     try:
         done = subprocess.run(
-            [*compiler, *FLAGS, "-o", str(made), str(source)],
+            [*compiler, *FLAGS, "-o", str(made), str(root / SOURCES[0])],
             capture_output=True,
             text=True,
             errors="replace",

@@ -11,6 +11,7 @@ from setpoint.cli.health import (
     Check,
     as_record,
     check_engines,
+    check_json_reader,
     check_libraries,
     check_machine,
     check_registry,
@@ -37,6 +38,7 @@ def command(as_json: bool) -> int:
         *check_machine(machine),
         *check_shared_memory(),
         *check_libraries(),
+        *check_json_reader(),
         *check_engines(),
         *check_registry(Registry.default()),
     ]

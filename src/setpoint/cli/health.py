@@ -21,6 +21,7 @@ from setpoint.core import MIB, SetpointError
 from setpoint.engines import DEVICES, engine, engine_names
 from setpoint.machine import Machine
 from setpoint.registry import Registry
+from setpoint.wire import has_native_reader
 
 OK, MISSING, BROKEN = "ok", "missing", "broken"
 
@@ -125,6 +126,17 @@ def check_libraries() -> list[Check]:
     modules = _modules_by_distribution()
     required = [_check_import(name, modules) for name in by_extra.get("", [])]
     return required + [_check_extra(extra, names) for extra, names in by_extra.items() if extra]
+
+
+def check_json_reader() -> list[Check]:
+    """What reads large JSON lists of numbers."""
+    about = "JSON numbers"
+    if has_native_reader():
+        return [Check(about, OK, "native reader")]
+    remedy = (
+        "for half the time of large JSON tensors: install Setpoint again where there is a C compiler (gcc or clang)"
+    )
+    return [Check(about, MISSING, "simdjson; the native reader was not built", remedy)]
 
 
 def _modules_by_distribution() -> dict[str, str]:

@@ -10,6 +10,7 @@ from setpoint.wire.generate import GenerateCodec, TextEndpoint, generate_error, 
 from setpoint.wire.infer_request import InferRequest
 from setpoint.wire.json_body import decoding
 from setpoint.wire.json_depth import check_depth
+from setpoint.wire.json_numbers import has_native_reader
 from setpoint.wire.json_tensor import refuse_overflow
 from setpoint.wire.metadata import model_metadata, server_metadata
 from setpoint.wire.native_form import FORM, file_arguments, read_form
@@ -70,6 +71,7 @@ __all__ = [
     "example_of",
     "file_arguments",
     "generate_error",
+    "has_native_reader",
     "headers_of",
     "infer_example",
     "inflate",

@@ -107,6 +107,13 @@ class Lists(Protocol):
         """
 
 
+def has_native_reader() -> bool:
+    """Whether the native reader was built and can be loaded."""
+    from setpoint.wire.native_numbers import native_library
+
+    return native_library() is not None
+
+
 @cache
 def lists_of(datatype: Datatype) -> Lists:
     """The quickest reader that is here. Loads what it needs, so ask when the first large list comes."""

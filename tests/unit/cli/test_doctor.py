@@ -8,7 +8,15 @@ from pathlib import Path
 import pytest
 
 from setpoint.cli import health
-from setpoint.cli.health import Check, check_engines, check_libraries, check_machine, check_registry, parse_requirements
+from setpoint.cli.health import (
+    Check,
+    check_engines,
+    check_json_reader,
+    check_libraries,
+    check_machine,
+    check_registry,
+    parse_requirements,
+)
 from setpoint.machine import Cpu, Machine
 from setpoint.registry import Registry
 
@@ -51,6 +59,16 @@ def test_a_missing_extra_says_what_for_and_how_to_install_it(monkeypatch: pytest
     assert "no-such-library not installed" in check.found
     assert "scikit-learn estimators" in check.remedy
     assert "pip install 'setpoint[sklearn]'" in check.remedy
+
+
+def test_without_the_native_reader_it_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(health, "has_native_reader", lambda: False)
+    (check,) = check_json_reader()
+    assert check.status == "missing"
+    assert "simdjson" in check.found
+    assert "C compiler" in check.remedy
+    monkeypatch.setattr(health, "has_native_reader", lambda: True)
+    assert check_json_reader() == [Check("JSON numbers", "ok", "native reader")]
 
 
 def test_a_required_library_that_is_not_here_is_broken(monkeypatch: pytest.MonkeyPatch, run: Run) -> None:
