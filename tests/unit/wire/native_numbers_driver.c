@@ -5,6 +5,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+static uint64_t sum; /* of all bytes that were stored, and where they stand */
+
 static int read_all(const uint8_t *text, uint32_t length, const uint64_t *powers, int kind, uint64_t capacity,
                     uint64_t slice)
 {
@@ -14,7 +16,7 @@ static int read_all(const uint8_t *text, uint32_t length, const uint64_t *powers
     r.positive_limit = (1 << 15) - 1;
     r.negative_limit64 = UINT64_C(1) << 63;
     r.positive_limit64 = r.negative_limit64 - 1;
-    r.numbers = malloc(capacity * (kind == FLOAT32 ? 4 : kind == FLOAT64 ? 8 : 2));
+    r.numbers = calloc(1, capacity * (kind == FLOAT32 ? 4 : kind == FLOAT64 ? 8 : 2));
     int outcome;
     do {
         outcome = kind == FLOAT32   ? setpoint_numbers_float32(text, &r)
@@ -27,6 +29,9 @@ static int read_all(const uint8_t *text, uint32_t length, const uint64_t *powers
         }
         r.pause = r.position + slice;
     } while (outcome == PAUSED || outcome == UNDECIDED);
+    uint64_t stored = r.count < capacity ? r.count : capacity;
+    for (uint64_t i = 0; outcome == DONE && i < stored * (kind == FLOAT32 ? 4 : kind == FLOAT64 ? 8 : 2); i++)
+        sum = sum * 31 + ((uint8_t *)r.numbers)[i];
     free(r.numbers);
     return outcome;
 }
@@ -51,6 +56,6 @@ int main(void)
             }
         free(text);
     }
-    printf("texts=%u read=%u refused=%u\n", texts, read, refused);
+    printf("texts=%u read=%u refused=%u sum=%llu\n", texts, read, refused, (unsigned long long)sum);
     return 0;
 }
