@@ -118,7 +118,10 @@ def has_native_reader() -> bool:
 def lists_of(datatype: Datatype) -> Lists:
     """The quickest reader that is here. Loads what it needs, so ask when the first large list comes."""
     from setpoint.wire.native_numbers import NativeLists, native_library
-    from setpoint.wire.simdjson_numbers import SimdjsonLists
 
     library = native_library()
-    return SimdjsonLists(Elements(datatype)) if library is None else NativeLists(Elements(datatype), library)
+    if library is not None:
+        return NativeLists(Elements(datatype), library)
+    from setpoint.wire.simdjson_numbers import SimdjsonLists
+
+    return SimdjsonLists(Elements(datatype))

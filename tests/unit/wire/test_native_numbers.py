@@ -121,6 +121,18 @@ def test_what_lies_between_two_floats_goes_where_python_takes_it(numbers: list[s
     judge(numbers)
 
 
+@given(st.lists(st.tuples(st.floats(2.0**-20, 9, width=32), st.integers(14, 18), st.integers(-2, 2)), min_size=1))
+@settings(max_examples=300)
+def test_what_lies_next_to_half_way_between_two_singles_is_rounded_as_its_double(
+    near: list[tuple[float, int, int]],
+) -> None:
+    numbers = []
+    for single, places, units in near:
+        half = (Decimal(single) + Decimal(float(np.nextafter(np.float32(single), np.float32(10))))) / 2
+        numbers.append(format(round(half, places) + units * Decimal(10) ** -places, "f"))
+    judge(numbers)
+
+
 def test_every_power_of_ten_is_right() -> None:
     for mantissa in ("1", "-9007199254740993", "18446744073709551615", "9999999999999999999", "4503599627370497.5"):
         judge([f"{mantissa}e{power}" for power in range(-345, 289)])
@@ -163,7 +175,11 @@ def said(reader: TensorReader, text: bytes, shape: list[int]) -> Any:
 
 @pytest.mark.parametrize(
     ("datatype", "good", "padding"),
-    [*((name, text, "") for name in GOOD for text in GOOD[name]), ("FP32", FLAT, PADDING)],
+    [
+        *((name, text, "") for name in GOOD for text in GOOD[name]),
+        ("FP32", FLAT, PADDING),
+        ("INT8", "[1,-12, 0,127,-128,10,0,99,5,64,-7,-0,8]", "99," * 10),
+    ],
 )
 def test_damaged_lists_are_read_or_refused_with_the_same_words(datatype: str, good: str, padding: str) -> None:
     """Every byte taken out, and every one that means something put in its place or before it."""
