@@ -223,6 +223,16 @@ def test_a_mark_cannot_be_written_by_a_client() -> None:
     assert outcome(codec_of("FP32", FREE), forged) is None
 
 
+@pytest.mark.parametrize("reader", READERS)
+def test_a_string_of_numbers_is_no_list_of_them(reader: Callable[[Datatype], Lists]) -> None:
+    body = body_of("FP32", '"' + "1," * 99 + '1"', 100)
+    with (
+        patch.object(json_tensor, "lists_of", reader),
+        pytest.raises(InvalidRequest, match="Expected `array`, got `str`"),
+    ):
+        codec_of("FP32", FREE).decode(body)
+
+
 def test_many_keys_without_an_end_do_not_take_long() -> None:
     """Each would look for the end of its list through all that follows."""
     text = b'"data":[' * 500_000
