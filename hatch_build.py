@@ -47,9 +47,11 @@ def build(root: Path) -> str:
     changed = max((root / source).stat().st_mtime for source in SOURCES)
     if library.exists() and library.stat().st_mtime >= changed and not loading_fails(library):
         return ""
-    compiler = shlex.split(os.environ.get("CC", "")) or next(
-        ([name] for name in ("cc", "gcc", "clang") if shutil.which(name)), []
-    )
+    try:
+        stated = shlex.split(os.environ.get("CC", ""))
+    except ValueError as error:
+        return f"$CC: {error}"
+    compiler = stated or [name for name in ("cc", "gcc", "clang") if shutil.which(name)][:1]
     if not compiler:
         return "no C compiler"
     made = library.with_suffix(f".{os.getpid()}")  # a process that has the old one open must not see it change

@@ -68,6 +68,8 @@ def test_what_stands_in_the_way_is_said_in_a_line(root: Path) -> None:
     build = hook()
     with patch.dict(os.environ, {"CC": f"{sys.executable} -c 'import sys; sys.exit(\"error: no such thing\")'"}):
         assert build.build(root).endswith("ended with 1: error: no such thing")
+    with patch.dict(os.environ, {"CC": "gcc '"}):
+        assert build.build(root) == "$CC: No closing quotation"
     with patch.dict(os.environ, {"CC": "/nowhere/cc"}):
         assert "/nowhere/cc" in build.build(root)
     with patch.dict(os.environ, {"CC": "", "PATH": ""}):
