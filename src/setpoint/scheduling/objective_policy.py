@@ -339,7 +339,7 @@ class ObjectivePolicy(Policy[T]):
             self._plan.judge(use, rising, now_ns)
             self._shares.forget_idle(now_ns)
             if self._shares.several:
-                self._shares.weigh(self._predictor.row_ns, now_ns)
+                self._shares.weigh(self._predictor.row_ns, now_ns, self._predictor.scarce)
         self._ticked_ns = now_ns
 
     def _laws_of(self, lane: Lane[T], request: T) -> LanePredictions:

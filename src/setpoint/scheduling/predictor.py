@@ -35,19 +35,20 @@ class LanePredictions:
         fastest: the one with the highest attainable rate; ``fastest_index`` is its place.
         easy_rows: while no more than these wait and a worker is idle, a request with all its time is in time.
         sure_rows: while no more than these wait, a request with all its time is in time whatever the workers do now.
-        demand_rows_per_s: rows asked for per second, refused ones too.
+        demand_rows_per_s: rows asked for per second, refused ones too; the more of the last second and the last ten.
+        lately_rows_per_s: of the last second; negative before the first look.
         caution: 0 where all that is asked for can be held, up to 1 where far more is asked for.
     """
 
     __slots__ = (
         "_long",
-        "_short",
         "arrived_rows",
         "caution",
         "demand_rows_per_s",
         "easy_rows",
         "fastest",
         "fastest_index",
+        "lately_rows_per_s",
         "probed_ns",
         "sure_rows",
         "variants",
@@ -60,7 +61,7 @@ class LanePredictions:
         self.easy_rows = self.sure_rows = 0
         self.probed_ns = 0
         self.arrived_rows = 0
-        self._short = self._long = -1.0
+        self.lately_rows_per_s = self._long = -1.0
         self.demand_rows_per_s = self.caution = 0.0
 
     def aim(self, workers: int, bound_ns: int, flat_tolerance: float) -> None:
@@ -94,18 +95,18 @@ class LanePredictions:
     @property
     def rising(self) -> bool:
         """Far more is asked for in the last second than in the last ten: the demand may still be underestimated."""
-        return self._short > _RISING * self._long
+        return self.lately_rows_per_s > _RISING * self._long
 
     def measure_demand(self, elapsed_s: float) -> None:
         """Fold what arrived since the last time into averages over 1 s and 10 s; the higher one counts."""
         rate = self.arrived_rows / elapsed_s
         self.arrived_rows = 0
-        if self._short < 0:
-            self._short = self._long = rate
+        if self.lately_rows_per_s < 0:
+            self.lately_rows_per_s = self._long = rate
         else:
-            self._short += (1.0 - exp(-elapsed_s)) * (rate - self._short)
+            self.lately_rows_per_s += (1.0 - exp(-elapsed_s)) * (rate - self.lately_rows_per_s)
             self._long += (1.0 - exp(-elapsed_s / 10.0)) * (rate - self._long)
-        self.demand_rows_per_s = max(self._short, self._long)
+        self.demand_rows_per_s = max(self.lately_rows_per_s, self._long)
 
 
 class Predictor:
@@ -114,6 +115,7 @@ class Predictor:
     Attributes:
         spare_ns: what the bound leaves beyond the run of a batch, in the lane where that is most; as of ``refresh``.
         row_ns: what a row costs all workers together, in the lane where that is most; likewise.
+        scarce: in the last second more was asked for than the fastest variants hold; likewise.
     """
 
     def __init__(
@@ -132,6 +134,7 @@ class Predictor:
         self._within_ns = terms.bound_ns - terms.margin_ns
         self._observe_again_ns = 0
         self.spare_ns = self.row_ns = 0.0
+        self.scarce = False
 
     def lane(self, key: Hashable) -> LanePredictions:
         """The predictions of a lane; a new one begins with what the profiles say."""
@@ -171,7 +174,7 @@ class Predictor:
         self._workers = max(1, workers)
         use = [0.0] * len(terms.variants)
         rising = False
-        self.spare_ns = self.row_ns = 0.0
+        self.spare_ns = self.row_ns = lately = 0.0
         for lane in self._lanes.values():
             lane.measure_demand(elapsed_s)
             if lane.demand_rows_per_s < 1e-3:
@@ -183,10 +186,12 @@ class Predictor:
             lane.aim(self._workers, self._within_ns, terms.flat_tolerance)
             if 0 < lane.fastest.rows_per_s < inf:
                 self.row_ns = max(self.row_ns, 1e9 / lane.fastest.rows_per_s)
+                lately += lane.lately_rows_per_s / lane.fastest.rows_per_s
             self.spare_ns = max(self.spare_ns, self._within_ns - lane.fastest.ns(lane.fastest.batch_rows))
             for index, prediction in enumerate(lane.variants):
                 attainable = prediction.rows_per_s
                 use[index] += lane.demand_rows_per_s / attainable if attainable > 0 else inf
+        self.scarce = lately > 1.0
         return use, rising
 
 

@@ -118,8 +118,17 @@ class FairShares:
             account.waiting_rows -= request.rows
             account.counter_ns += request.rows * row_ns / account.weight
 
-    def weigh(self, row_ns: float, now_ns: int) -> None:
-        """See whether one tenant crowds the queue while another stays within its share: ``uneven``."""
+    def weigh(self, row_ns: float, now_ns: int, scarce: bool) -> None:
+        """See whether one tenant crowds the queue while another stays within its share: ``uneven``.
+
+        Args:
+            row_ns: what one row costs the whole node.
+            scarce: all of them together ask for more than can be held. Else the one that asks for most only looks as if
+                it crowded the queue, in bursts, and shorter batches would be at its expense.
+        """
+        if not scarce:
+            self.uneven = False
+            return
         ahead_ns = [
             account.counter_ns + account.waiting_rows * row_ns / account.weight - self._node_ns
             for account in self._accounts.values()

@@ -80,14 +80,16 @@ def test_it_is_uneven_only_while_one_crowds_the_queue_and_another_that_asks_too_
         here.lead_ns(item, ROW_NS, 0)
         here.entered(item)
     here.lead_ns(Item(tenant="b"), ROW_NS, 0)
-    here.weigh(ROW_NS, S // 2)
+    here.weigh(ROW_NS, S // 2, scarce=True)
     assert here.uneven, "a waits with 40 ms of work, b with none"
-    here.weigh(ROW_NS, 3 * S)
+    here.weigh(ROW_NS, S // 2, scarce=False)
+    assert not here.uneven, "all that is asked for can be held"
+    here.weigh(ROW_NS, 3 * S, scarce=True)
     assert not here.uneven, "b asks no more"
     greedy = shares()
     enter(greedy, "a", 40)
     enter(greedy, "b", 40)
-    greedy.weigh(ROW_NS, S // 2)
+    greedy.weigh(ROW_NS, S // 2, scarce=True)
     assert not greedy.uneven, "both crowd it"
 
 
@@ -96,7 +98,7 @@ def test_while_it_is_uneven_who_crowds_the_queue_goes_behind_whoever_does_not() 
     first = enter(here, "a", 13)
     here.lead_ns(Item(tenant="b"), ROW_NS, 0)
     assert max(first) < ALLOWANCE_NS
-    here.weigh(ROW_NS, S // 2)
+    here.weigh(ROW_NS, S // 2, scarce=True)
     assert here.uneven
     assert here.lead_ns(Item(tenant="a"), ROW_NS, S // 2) >= ALLOWANCE_NS
     assert here.lead_ns(Item(tenant="b"), ROW_NS, S // 2) == 0
