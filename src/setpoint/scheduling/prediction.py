@@ -34,7 +34,7 @@ PRIOR_WEIGHT = 20
 """Batches that the profile's word counts for at the beginning."""
 _LEAST, _MOST = 0.02, 50.0
 """Bounds of a correction. Wide, since a profile is of one shape: longer sequences may take ten times as long."""
-_BRISK = 0.8
+_BRISK = 0.9
 """Share of the attainable rate that short runs keep."""
 _SIZES = (1, 2, 3, *(step << power for power in range(9) for step in (4, 5, 6, 7)))
 """Batch sizes that are compared: each one up to 8, then four to a doubling."""
