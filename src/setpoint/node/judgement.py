@@ -19,6 +19,7 @@ from setpoint.scheduling import (
     VariantTerms,
     allowed_variants,
     held_rows_per_s,
+    worth_per_s,
 )
 from setpoint.worker import CALL_LIMIT_REQUESTS, Request
 
@@ -80,7 +81,7 @@ def best_layout(config: ModelConfig, limits: Limits, hardware: Hardware, cores: 
         workers = max(1, cores // threads)
         terms = terms_of(msgspec.structs.replace(config, workers=workers, threads=threads), limits, hardware)
         if terms.variants[0].profile is not None:
-            rows_per_s = max(held_rows_per_s(terms, workers))
+            rows_per_s = worth_per_s(max(held_rows_per_s(terms, workers)), threads)
             if rows_per_s > best_rows_per_s:
                 best, best_rows_per_s = (workers, threads), rows_per_s
     return best

@@ -9,6 +9,7 @@ import msgspec
 from setpoint.core import Goal, LatencyPoint, Objective, Profile, Quantity
 from setpoint.optimize.profiler import Measured
 from setpoint.optimize.study import Entry, Point
+from setpoint.scheduling import worth_per_s
 
 LEAST_GAIN = 1.1
 """A variant that is neither this many times faster nor smaller does not pay for its existence."""
@@ -202,5 +203,9 @@ def choose(points: Sequence[Point], objective: Objective | None) -> Point | None
     if goal is not None:
         holding = [point for point in able if point.rate_per_s >= goal.bound]
         if holding:
-            return max(holding, key=lambda point: (point.accuracy, point.rate_per_s))
-    return max(able, key=lambda point: (point.rate_per_s, point.accuracy))
+            return max(holding, key=lambda point: (point.accuracy, _worth_per_s(point)))
+    return max(able, key=lambda point: (_worth_per_s(point), point.accuracy))
+
+
+def _worth_per_s(point: Point) -> float:
+    return worth_per_s(point.rate_per_s, point.threads)

@@ -6,7 +6,7 @@ from setpoint.scheduling.fixed_policy import FixedPolicy
 from setpoint.scheduling.latency_law import MeasuredLaw
 from setpoint.scheduling.objective_policy import ObjectivePolicy
 from setpoint.scheduling.policy import Policy, Pool
-from setpoint.scheduling.predictor import held_rows_per_s
+from setpoint.scheduling.predictor import held_rows_per_s, worth_per_s
 from setpoint.scheduling.restart import RestartPolicy
 from setpoint.scheduling.schedulable import Schedulable
 from setpoint.scheduling.scheduler import Scheduler
@@ -37,4 +37,5 @@ __all__ = [
     "WakeAt",
     "allowed_variants",
     "held_rows_per_s",
+    "worth_per_s",
 ]

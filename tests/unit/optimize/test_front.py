@@ -7,7 +7,7 @@ from setpoint.cli.optimize_report import serving
 from setpoint.core import Objective
 from setpoint.optimize import front
 from setpoint.optimize.profiler import Candidate, Measured
-from setpoint.optimize.study import Study
+from setpoint.optimize.study import Point, Study
 from setpoint.optimize.words import answer, percent, rate
 
 P99_20 = Objective.parse("p99<=20ms, drop<=1%")
@@ -157,3 +157,13 @@ def test_the_command_that_serves_says_on_what_it_was_found_and_what_was_chosen_w
     assert serving("m", found, P99_20, "cuda").endswith(" --device cuda")
     free = study(entries, None)
     assert serving("m", free, None, "cpu") == "setpoint serve m --variant int8 --workers 1 --threads 2"
+
+
+@pytest.mark.parametrize(("rate_with_threads", "threads"), [(105.0, 1), (115.0, 2)])
+def test_a_layout_with_more_threads_for_each_run_must_hold_a_good_deal_more(
+    rate_with_threads: float, threads: int
+) -> None:
+    points = [Point("fp32", 2, 1, 8, 100.0, 40.0, 1.0), Point("fp32", 1, 2, 8, rate_with_threads, 40.0, 1.0)]
+    chosen = front.choose(points, None)
+    assert chosen is not None
+    assert chosen.threads == threads
