@@ -190,7 +190,7 @@ def choose(points: Sequence[Point], objective: Objective | None) -> Point | None
     """The operating point: the layout and, in it, the fastest variant, or the most accurate one that holds the rate.
 
     All variants of one layout are resident, and the scheduler prefers the most accurate while it can; so what decides
-    between layouts is what the fastest variant holds there.
+    between layouts is what the fastest variant holds there; where its runs have several threads, a tenth less counts.
 
     Args:
         points: of kept variants.

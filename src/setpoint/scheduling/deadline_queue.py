@@ -64,11 +64,15 @@ class Lane(Generic[T]):
             count += 1
         return count, rows
 
-    def rows_in_turn(self) -> int:
-        """Rows of the requests at the front that were not moved back for what their tenant has had already."""
+    def rows_in_turn(self, enough_rows: int) -> int:
+        """Rows of the requests at the front that were not moved back for what their tenant has had already.
+
+        Args:
+            enough_rows: from which on they are not counted further; a queue may be long.
+        """
         rows = 0
         for request in self.items:
-            if request.order_ns > request.deadline_ns + request.priority * PRIORITY_STEP_NS:
+            if rows >= enough_rows or request.order_ns > request.deadline_ns + request.priority * PRIORITY_STEP_NS:
                 break
             rows += request.rows
         return rows

@@ -273,7 +273,7 @@ class ObjectivePolicy(Policy[T]):
         rows = self._batch_rows(lane, prediction)
         if not (self._shares.uneven and lane.mixed):
             return rows
-        own_rows = lane.rows_in_turn()
+        own_rows = lane.rows_in_turn(rows)
         if not own_rows:
             return rows
         # Those within their shares do not run as long as a batch filled up by others would, where that is longer.

@@ -11,7 +11,7 @@ _STEP_SHARE: Final = 0.01
 _LATE_SHARE: Final = 0.003
 """How many of the refusals may come late."""
 _LATE_ANSWERS: Final = 0.002
-"""How many of the answers may come late, while more is asked for than can be held."""
+"""How many of the answers may come late."""
 _LATE_PER_BOUND: Final = 0.015
 """And so many at any rate in as much time as the bound: what happens that seldom is no reason for caution."""
 _MOST_SHARE: Final = 0.65

@@ -125,3 +125,17 @@ class Machine(RuleBasedStateMachine):
 
 TestDeadlineQueueHolds = Machine.TestCase
 TestDeadlineQueueHolds.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)
+
+
+def test_in_turn_are_those_at_the_front_that_were_not_moved_back_whatever_their_priority() -> None:
+    queue: DeadlineQueue[Item] = DeadlineQueue()
+    queue.push(Item(rows=2, deadline_ns=10))
+    queue.push(Item(rows=3, deadline_ns=20))
+    queue.push(Item(rows=5, deadline_ns=15), lead_ns=100)
+    queue.push(Item(rows=7, deadline_ns=5, priority=1))
+    lane = queue.first_lane()
+    assert lane is not None
+    assert lane.rows_in_turn(100) == 5
+    assert lane.rows_in_turn(1) == 2
+    queue.take(lane, 3, 10)
+    assert lane.rows_in_turn(100) == 7
